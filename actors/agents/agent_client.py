@@ -1,0 +1,269 @@
+"""One registered agent as its own program sees it: what it sends, what it opens, what it waits for, how it answers.
+
+Ten thousand of them may share one connection, so a record that is idle holds nothing but the agent and its papers: the
+turns, the watches and the undelivered mail are made when they are first needed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import trio
+
+from ...mailbox.envelope import Envelope
+from ...mailbox.events import EV_SESSION_INVITE, INVITE_ANSWERS
+from ..sessions.identity import Passport, Resume, ResumeExample
+from ..sessions.metadata import Expectation, SessionMetadata
+from ..sessions.operations import (
+    AddExample,
+    CloseSession,
+    OpenSession,
+    Registered,
+    SetResume,
+    SetRule,
+    SetSkill,
+    SetWindow,
+)
+from ..sessions.rule import Rule
+from .calling import Asker, check_callback
+from .handler import default_handler
+from .inbound import Handler, Inbound
+from .session import Session
+from .turn_context import turn_of
+from .views import ViewPolicy
+from .waiting import Predicate, Watches
+
+if TYPE_CHECKING:
+    from .hub_client import HubClient
+
+
+@attrs.frozen
+class AgentClientStatistics:
+    """What one agent has in hand and has done since it was registered here."""
+
+    current_waiting: int
+    """Deliveries that wait for a turn here; the hub holds the rest."""
+    current_turns: int
+    """Turns in hand."""
+    current_workers: int
+    """Workers, idle ones included."""
+    current_watches: int
+    """Sessions in which it has waited for events."""
+    current_unanswered: int
+    """Deliveries that nobody has taken because the agent has no handler."""
+    total_handled: int
+    """Turns that were acknowledged."""
+    total_failed: int
+    """Turns that raised."""
+    tasks_waiting: int
+    """Tasks that wait for a session's event."""
+
+
+class AgentClient(Inbound):
+    """A registered agent. Made by `HubClient.register`."""
+
+    __slots__ = (
+        "agent",
+        "asker",
+        "passport",
+        "resume",
+        "rule",
+        "view",
+    )
+
+    def __init__(
+        self,
+        hub_client: HubClient,
+        registered: Registered,
+        *,
+        agent: Any = None,
+        asker: Asker | None = None,
+        handler: Handler | None = None,
+        attach_plugin: bool = True,
+        concurrency: int = 1,
+        view: ViewPolicy | str | None = None,
+    ) -> None:
+        super().__init__(hub_client, registered.agent_id, handler, attach_plugin, concurrency)
+        self.agent = agent
+        self.asker = asker
+        self.passport: Passport = registered.passport
+        self.resume: Resume = registered.resume
+        self.rule: Rule = registered.rule
+        self.view = view
+
+    def __repr__(self) -> str:
+        return f"<AgentClient {self.name} {self.agent_id}>"
+
+    @property
+    def name(self) -> str:
+        """The agent's name on the hub."""
+        return self.passport.name
+
+    # What it says.
+
+    async def send_envelope(self, envelope: Envelope) -> Envelope:
+        """Send an envelope; returns it as the hub accepted it: judged, durable and on its way.
+
+        A blank `sender_id` becomes this agent's, a blank `causation_id` the envelope of the turn in hand if that is of
+        the same session.
+
+        If cancelled: the envelope may have been accepted; send it again with the same `idempotency_key`.
+        """
+        turn = turn_of(self)
+        if turn is not None and envelope.causation_id is None and turn.envelope.session_id == envelope.session_id:
+            envelope = attrs.evolve(envelope, causation_id=turn.envelope.envelope_id)
+        if not envelope.sender_id:
+            envelope = attrs.evolve(envelope, sender_id=self.agent_id)
+        if envelope.event_type in INVITE_ANSWERS:
+            self.note_answer(envelope.session_id)
+        return (await self.connection.send(envelope)).envelope
+
+    async def open(
+        self,
+        type: str = "conversation",
+        target: str | Iterable[str] = (),
+        *,
+        knobs: dict[str, Any] | None = None,
+        ttl: str | float | None = None,
+        intent: str | None = None,
+        labels: dict[str, Any] | None = None,
+        expectations: Iterable[Expectation] | None = None,
+        required_acks: int | None = None,
+        version: int | None = None,
+        invite_ack_timeout: float | None = None,
+    ) -> Session:
+        """Open a session with `target`, a name or id or several, and return once it is active.
+
+        Inside a turn the session is opened on behalf of the envelope in hand, so the hub knows how deep it nests.
+
+        If cancelled: the hub stops opening it; a session that was open already lives on until its TTL.
+        """
+        turn = turn_of(self)
+        operation = OpenSession(
+            self.agent_id,
+            type,
+            (target,) if isinstance(target, str) else tuple(target),
+            version=version,
+            knobs=knobs or {},
+            ttl=ttl,
+            intent=intent,
+            labels=labels or {},
+            expectations=None if expectations is None else tuple(expectations),
+            required_acks=required_acks,
+            invite_ack_timeout=invite_ack_timeout,
+            causation_id=turn.envelope.envelope_id if turn is not None else None,
+            parent_session_id=turn.envelope.session_id if turn is not None else None,
+        )
+        metadata: SessionMetadata = await self.connection.request(operation, is_bounded=False)
+        self.hub_client.remember(metadata)
+        return Session(self, metadata)
+
+    async def close_session(self, session_id: str, reason: str = "explicit_close") -> SessionMetadata:
+        """Close a session that this agent is in. If cancelled: it may have been closed."""
+        turn = turn_of(self)
+        if turn is not None and turn.envelope.session_id == session_id:
+            turn.closes_session = True
+        metadata: SessionMetadata = await self.connection.request(CloseSession(session_id, self.agent_id, reason))
+        return metadata
+
+    async def session(self, session_id: str) -> Session:
+        """A handle on a session that this agent is in. If cancelled: nothing has changed."""
+        return Session(self, await self.hub_client.get_session(session_id))
+
+    async def wait_for_session_event(
+        self,
+        session_id: str,
+        predicate: Predicate | None = None,
+        timeout: float | None = 300.0,  # noqa: ASYNC109
+    ) -> Envelope:
+        """Wait for an event of the session that matches; without a predicate, for anything that is said.
+
+        What arrived before the call counts. A call returns the oldest match that no earlier call has returned; what
+        does not match stays for later calls (the newest 1,024), and an event that several waiting calls match is given
+        to all of them. Raises `TimeoutError`, and `SessionClosedError` with the reason once the session has ended and
+        no match is left.
+
+        If cancelled: every event is still there for the next call.
+        """
+        if self.watches is None:
+            self.watches = Watches(self)
+        return await self.watches.wait(session_id, predicate, math.inf if timeout is None else timeout)
+
+    # How it answers.
+
+    def on_envelope(self, callback: Handler | None) -> None:
+        """Have `callback(envelope)` handle whatever arrives from now on, invitations and session ends included.
+
+        A delivery is acknowledged when the callback returns and retried when it raises. An invitation that it leaves
+        unanswered is accepted. `None` takes the handler away: mail then waits at the hub.
+        """
+        had_handler = self.has_handler
+        self._callback = None if callback is None else check_callback(callback)
+        self.has_default_handler = False
+        if self.has_handler != had_handler:
+            self.connection.post_request(SetWindow(self.agent_id, self.concurrency if self.has_handler else 0))
+        if self.has_handler:
+            self.deliver_unanswered()
+
+    async def handle(self, envelope: Envelope) -> None:
+        """Run the handler on one envelope. If cancelled: it is not handled."""
+        if self._callback is None:
+            await default_handler(envelope, self)
+        elif envelope.event_type == EV_SESSION_INVITE:
+            await self.answer_invite(envelope)
+        else:
+            await self._callback(envelope)
+
+    # Its papers.
+
+    async def set_resume(self, resume: Resume, *, expected_version: int | None = None) -> Resume:
+        """Replace the résumé; `observed` stays the hub's. If cancelled: it may have been replaced."""
+        self.resume = await self.connection.request(SetResume(self.agent_id, resume, expected_version))
+        return self.resume
+
+    async def add_example(self, example: ResumeExample) -> Resume:
+        """Append one example to the résumé. If cancelled: it may have been appended."""
+        self.resume = await self.connection.request(AddExample(self.agent_id, example))
+        return self.resume
+
+    async def set_skill(self, skill_md: str | None) -> None:
+        """Replace the skill's markdown; None removes it. If cancelled: it may have been replaced."""
+        await self.connection.request(SetSkill(self.agent_id, skill_md))
+
+    async def set_rule(self, rule: Rule) -> Rule:
+        """Tighten the rule. If cancelled: it may have been replaced."""
+        self.rule = await self.connection.request(SetRule(self.agent_id, rule))
+        return self.rule
+
+    # Its end.
+
+    async def unregister(self) -> None:
+        """Remove the identity from the hub. If cancelled: it may have been removed."""
+        await self.hub_client.unregister(self.agent_id)
+
+    async def disconnect(self) -> None:
+        """Stop handling mail here; the hub keeps it and the identity. If cancelled: the hub may still push some."""
+        if not self.is_gone:
+            self.hub_client.forget(self)
+            await self.connection.request(SetWindow(self.agent_id, 0))
+        else:
+            await trio.lowlevel.checkpoint()
+
+    close = disconnect
+
+    def statistics(self) -> AgentClientStatistics:
+        """What it has in hand and has done."""
+        turns, watches = self.turns, self.watches
+        return AgentClientStatistics(
+            current_waiting=0 if turns is None else turns.queue.current_waiting,
+            current_turns=0 if turns is None else turns.queue.current_in_hand,
+            current_workers=0 if turns is None else turns.current_workers,
+            current_watches=0 if watches is None else len(watches),
+            current_unanswered=self.current_unanswered,
+            total_handled=self.count_handled,
+            total_failed=self.count_failed,
+            tasks_waiting=0 if watches is None else sum(watch.tasks_waiting for watch in watches),
+        )

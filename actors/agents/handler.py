@@ -1,0 +1,178 @@
+"""What an agent does with an envelope unless told otherwise, in parts that may be used or replaced one by one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from ...mailbox.envelope import Envelope
+from ...mailbox.errors import InboxFull, InvalidInput, RateLimited, SessionClosedError
+from ...mailbox.events import EV_SESSION_INVITE, EV_TURN_SKIPPED, TURN_EVENTS
+from ..sessions.metadata import SessionMetadata
+from ..sessions.operations import FindByCausation, SkipTurn
+from .mirror import TaskMirror
+from .session import Session
+from .stream import MemoryStream, Message
+from .turn_context import turn_of
+from .views import Scene, ViewPolicy
+
+if TYPE_CHECKING:
+    from .agent_client import AgentClient
+
+SESSION_DEP: Final = "ag2.network.session"
+AGENT_CLIENT_DEP: Final = "ag2.network.agent_client"
+HUB_DEP: Final = "ag2.network.hub"
+ENVELOPE_DEP: Final = "ag2.network.envelope"
+
+_TRIES: Final = 8
+_FIRST_PAUSE: Final = 0.25
+_LONGEST_PAUSE: Final = 30.0
+
+
+async def default_handler(envelope: Envelope, client: AgentClient) -> None:
+    """Accept an invitation; where it is the agent's turn, ask the agent and send what it replies.
+
+    A turn that was delivered before and answered is not run again. A silent agent gives up its turn, so that nobody
+    waits for it. When the session ends the agent is cancelled, since its reply could not be sent any more.
+
+    If cancelled: the agent is, and nothing is sent.
+    """
+    if envelope.event_type == EV_SESSION_INVITE:
+        await client.send_envelope(client.acceptance(envelope))
+    elif envelope.event_type in TURN_EVENTS or _is_skipped_to(envelope, client):
+        with client.until_closed(envelope.session_id):
+            await _take_turn(envelope, client)
+
+
+def _is_skipped_to(envelope: Envelope, client: AgentClient) -> bool:
+    """Somebody else's turn was skipped: it may be this agent's now, which `can_send` will say."""
+    return envelope.event_type == EV_TURN_SKIPPED and envelope.event_data.get("agent_id") != client.agent_id
+
+
+async def _take_turn(envelope: Envelope, client: AgentClient) -> None:
+    hub_client = client.hub_client
+    if client.asker is None or await _is_answered(envelope, client):
+        return
+    try:
+        if not await hub_client.can_send(envelope.session_id, client.agent_id):
+            return
+        metadata = await hub_client.session_setup(envelope.session_id)
+        if envelope.event_type == EV_TURN_SKIPPED and not await _is_expected(envelope, client):
+            return
+        await _reply(envelope, client, Session(client, metadata))
+    except SessionClosedError:
+        return  # it ended while the agent was thinking: nobody waits for the reply
+
+
+async def _is_answered(envelope: Envelope, client: AgentClient) -> bool:
+    """Whether an earlier attempt at this turn got as far as its reply."""
+    turn = turn_of(client)
+    if turn is None or turn.attempt < 2:
+        return False
+    found = await client.connection.request(FindByCausation(envelope.session_id, client.agent_id, envelope.envelope_id))
+    return found is not None and found.event_type in TURN_EVENTS
+
+
+async def _is_expected(envelope: Envelope, client: AgentClient) -> bool:
+    """Whether it is this agent's turn by name, and not merely nobody's."""
+    metadata = await client.hub_client.get_session(envelope.session_id)
+    return metadata.expected_next is not None and client.agent_id in metadata.expected_next
+
+
+async def _reply(envelope: Envelope, client: AgentClient, session: Session) -> None:
+    stream, text = await _project(envelope, client, session.metadata)
+    reply = await _ask(client, session, envelope, stream, text) if text else ""
+    if reply:
+        await _send(client, session, envelope, reply)
+    else:
+        await client.connection.request(SkipTurn(client.agent_id, session.session_id))
+
+
+async def _project(envelope: Envelope, client: AgentClient, metadata: SessionMetadata) -> tuple[MemoryStream, str]:
+    """The log before the envelope and the envelope itself, both seen through the agent's view."""
+    view = await resolve_view_policy(client, metadata)
+    log = await read_wal_until(client, envelope, tail=view.window)
+    adapter = client.hub_client.adapter(metadata.manifest)
+    names = await client.hub_client.names(metadata.participant_ids)
+    scene = Scene(client.agent_id, metadata, adapter.render, names)
+    history = view.project(log, scene)
+    if envelope.event_type == EV_TURN_SKIPPED:
+        return _split_last(history)
+    current = [message.text for message in view.project([envelope], scene) if message.envelope_id]
+    return MemoryStream(history), "\n".join(current)
+
+
+def _split_last(history: list[Message]) -> tuple[MemoryStream, str]:
+    """After a skipped turn the agent answers the last thing that somebody else has said."""
+    for index in reversed(range(len(history))):
+        if history[index].role == "user":
+            return MemoryStream([*history[:index], *history[index + 1 :]]), history[index].text
+    return MemoryStream(history), ""
+
+
+async def _ask(client: AgentClient, session: Session, envelope: Envelope, stream: MemoryStream, text: str) -> str:
+    asker = client.asker
+    assert asker is not None
+    mirror = TaskMirror(client, session.session_id)
+    mirror.attach(stream)
+    try:
+        dependencies = stamp_dependencies(client, session, envelope)
+        return await asker.ask(text, stream=stream, dependencies=dependencies, tools=())
+    finally:
+        mirror.detach()
+
+
+async def _send(client: AgentClient, session: Session, envelope: Envelope, reply: str) -> None:
+    """Send the reply once, whatever is retried. A full inbox or an empty bucket costs a pause, not a second turn."""
+    pause = _FIRST_PAUSE
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            await session.send(
+                reply,
+                causation_id=envelope.envelope_id,
+                idempotency_key=f"reply:{client.agent_id}:{envelope.envelope_id}",
+            )
+            return
+        except (RateLimited, InboxFull) as refusal:
+            if not tries_left:
+                raise
+            wanted = refusal.retry_after if isinstance(refusal, RateLimited) else 0.0
+        await trio.sleep(max(wanted, pause))
+        pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+async def read_wal_until(client: AgentClient, envelope: Envelope, *, tail: int | None = None) -> list[Envelope]:
+    """The log up to but excluding the envelope, as the agent may see it; with `tail` only the newest so many.
+
+    If cancelled: nothing has changed.
+    """
+    return await client.hub_client.read_before(
+        envelope.session_id, envelope.sequence, limit=tail, as_agent=client.agent_id
+    )
+
+
+async def resolve_view_policy(client: AgentClient, metadata: SessionMetadata) -> ViewPolicy:
+    """The view through which the agent sees the session: its own, else the session type's.
+
+    If cancelled: nothing has changed.
+    """
+    await trio.lowlevel.checkpoint()
+    view = client.view
+    if view is None:
+        return client.hub_client.views.get(metadata.manifest.default_view_policy, metadata)
+    return client.hub_client.views.get(view, metadata) if isinstance(view, str) else view
+
+
+def stamp_dependencies(client: AgentClient, session: Session, envelope: Envelope | None = None) -> dict[str, Any]:
+    """What a turn's agent and its tools find under `SESSION_DEP`, `AGENT_CLIENT_DEP`, `HUB_DEP` and `ENVELOPE_DEP`."""
+    if session.client is not client:
+        raise InvalidInput("the session handle belongs to another agent; use `await client.session(session_id)`")
+    turn = turn_of(client)
+    in_hand = envelope if envelope is not None else (turn.envelope if turn is not None else None)
+    return {
+        SESSION_DEP: session,
+        AGENT_CLIENT_DEP: client,
+        HUB_DEP: client.hub_client,
+        ENVELOPE_DEP: in_hand,
+    }

@@ -1,0 +1,353 @@
+"""One program's connection to a hub, and the agents that it registers there.
+
+All its tasks belong to one supervisor group: the link with its pump, and one worker per busy agent. With a hub in the
+same process the group runs in the hub's nursery; otherwise the client is a block of its own (`async with`). Closing
+drains: turns in hand are finished within their grace while the link still works.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from types import MappingProxyType, TracebackType
+from typing import Any, Final, Protocol
+
+import attrs
+import trio
+
+from ...mailbox.errors import AgorioError, HubClosedError, LinkClosed, LinkError
+from ...transports.frames import NotifyFrame
+from ...transports.link import Link, LinkClient
+from ..runtime.actor import Actor, Context
+from ..runtime.child import Child, Group
+from ..runtime.opening import open_supervisor
+from ..runtime.ref import Ref
+from ..runtime.supervisor import Supervisor
+from ..sessions.adapters.base import SessionAdapter
+from ..sessions.adapters.registry import AdapterRegistry, default_adapters
+from ..sessions.identity import AuthBlock, Passport, Resume
+from ..sessions.metadata import Manifest
+from ..sessions.operations import Unregister
+from ..sessions.rule import Rule
+from .agent_client import AgentClient
+from .connection import Connection
+from .directory import DirectoryCalls
+from .inbound import Handler, Inbound
+from .registration import prepare
+from .views import ViewPolicy, ViewRegistry
+
+IDLE: Final = 5.0
+_numbers = itertools.count(1)
+
+
+class ClientHost(Protocol):
+    """What a client needs of a hub in the same process: a nursery."""
+
+    def host_client(self, child: Group, /) -> Supervisor:
+        """Start the client's group in the hub's nursery."""
+
+    async def stop_client(self, name: str, /) -> Any:
+        """Stop it again. If cancelled: it goes on stopping."""
+
+
+@attrs.frozen
+class HubClientStatistics:
+    """What a client holds."""
+
+    current_agents: int
+    """Agents registered through it."""
+    current_busy: int
+    """Of them with workers."""
+    current_calls: int
+    """Questions to the hub without an answer so far."""
+    is_closed: bool
+    """Whether the connection has ended."""
+
+
+class HubClient(DirectoryCalls):
+    """A registration broker: one per process is enough, whatever the number of agents.
+
+    `link` makes the connection (`LocalLink(hub)`, `WsLink(url)`) or is a `LinkClient` itself. `request_timeout` bounds
+    control calls; sending and opening take as long as the hub lets them. `grace` is how long turns in hand may go on
+    when the client closes. The constructor does nothing; the first call connects.
+    """
+
+    def __init__(
+        self,
+        link: Link | LinkClient,
+        hub: ClientHost | None = None,
+        *,
+        request_timeout: float = 30.0,
+        grace: float = 5.0,
+        adapters: AdapterRegistry | None = None,
+    ) -> None:
+        super().__init__()
+        self.grace = grace
+        self.views = ViewRegistry()
+        self.name = f"client-{next(_numbers)}"
+        self._link = link
+        self._hub = hub
+        self._timeout = request_timeout
+        self._adapters = adapters
+        self._clients: dict[str, AgentClient] = {}
+        self._busy: dict[str, Inbound] = {}
+        self._children = itertools.count(1)
+        self._opening = trio.Lock()
+        self._connection: Connection | None = None
+        self._group: Supervisor | None = None
+        self._stack: AsyncExitStack | None = None
+        self._is_closed = False
+
+    def __repr__(self) -> str:
+        return f"<HubClient {self.name} with {len(self._clients)} agents>"
+
+    # Opening and closing.
+
+    async def __aenter__(self) -> HubClient:
+        """Connect. If cancelled: not connected."""
+        if self._hub is None:
+            async with AsyncExitStack() as stack:
+                await self._open(stack)
+                self._stack = stack.pop_all()
+        else:
+            await self.connect()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        """Close. If cancelled: closed all the same."""
+        try:
+            await self.close()
+        finally:
+            swallowed = await self._stack.__aexit__(kind, exc, traceback) if self._stack is not None else None
+        return swallowed
+
+    async def connect(self) -> Connection:
+        """The connection, opened by the first call of whichever task comes first. If cancelled: not connected."""
+        if self._connection is None:
+            async with self._opening:
+                if self._connection is None:
+                    await self._open(None)
+        assert self._connection is not None
+        self._connection.check()
+        return self._connection
+
+    async def _open(self, stack: AsyncExitStack | None) -> None:
+        if self._is_closed:
+            raise LinkClosed("this client is closed; make another HubClient")
+        if self._hub is None and stack is None:
+            raise LinkError("over this link a client is a block: `async with HubClient(link) as hc:`")
+        link = self._link.client() if isinstance(self._link, Link) else self._link
+        connection = Connection(
+            link, request_timeout=self._timeout, on_notify=self._deliver, on_end=self._lose, on_tick=self._tick
+        )
+        await connection.shake_hands(self.name)
+        try:
+            self._group = await self._host(connection, stack)
+            self._connection = connection
+        finally:
+            if self._connection is None:
+                await connection.close()
+
+    async def _host(self, connection: Connection, stack: AsyncExitStack | None) -> Supervisor:
+        def make() -> LinkActor:
+            return LinkActor(connection, self)
+
+        link = Child("link", make, restart="temporary", grace=self.grace)
+        if stack is not None:
+            return await stack.enter_async_context(open_supervisor([link], name=self.name))
+        assert self._hub is not None
+        return self._hub.host_client(Group(self.name, [link], restart="temporary"))
+
+    async def close(self) -> None:
+        """Close the connection; turns in hand are finished first. Identities stay registered, mail waits at the hub.
+
+        If cancelled: the turns in hand are cancelled; closed all the same.
+        """
+        self._is_closed = True
+        connection, group = self._connection, self._group
+        try:
+            if group is not None and connection is not None and not connection.is_ended:
+                await self._stop(group)
+        finally:
+            if connection is not None:
+                await connection.close()
+        await trio.lowlevel.checkpoint()
+
+    async def _stop(self, group: Supervisor) -> None:
+        if self._hub is not None:
+            await self._hub.stop_client(self.name)
+        else:
+            group.close_soon()
+            await group.wait_stopped()
+
+    async def shutdown(self) -> None:
+        """Unregister every agent, then close. If cancelled: closed all the same."""
+        try:
+            for agent_id in list(self._clients):
+                await self.unregister(agent_id)
+        finally:
+            await self.close()
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether `close` was called."""
+        return self._is_closed
+
+    # Agents.
+
+    async def register(
+        self,
+        agent: Any = None,
+        passport: Passport | None = None,
+        resume: Resume | None = None,
+        *,
+        skill_md: str | None = None,
+        rule: Rule | None = None,
+        attach_plugin: bool = True,
+        attach: bool = False,
+        credentials: AuthBlock | None = None,
+        concurrency: int = 1,
+        handler: Handler | None = None,
+        view: ViewPolicy | str | None = None,
+    ) -> AgentClient:
+        """Register an agent, or take up its stored identity with `attach=True`.
+
+        Without a passport its own name is taken. `handler` handles its mail from the first delivery on; without one
+        `attach_plugin` says whether the default handler does, or nothing. `concurrency` is how many turns it may have
+        in hand at once, never two of one session. `view` is the view through which it sees its sessions.
+
+        If cancelled: not registered, or unregistered again at once; an identity that was taken up is kept.
+        """
+        registration = prepare(self, agent, passport, attach_plugin, concurrency, handler, view)
+        operation = registration.operation(resume, skill_md, rule, credentials, attach)
+        connection = await self.connect()
+        try:
+            await connection.request(operation, then=registration.settle)
+        except BaseException:
+            registration.abandon()
+            raise
+        assert registration.client is not None
+        return registration.client
+
+    async def unregister(self, agent: str | AgentClient) -> None:
+        """Remove an identity from the hub for good. If cancelled: it may have been removed."""
+        agent_id = agent.agent_id if isinstance(agent, AgentClient) else agent
+        connection = await self.connect()
+        await connection.request(Unregister(agent_id))
+        client = self._clients.get(agent_id)
+        if client is not None:
+            self.forget(client)
+
+    @property
+    def clients(self) -> Mapping[str, AgentClient]:
+        """The registered agents by id."""
+        return MappingProxyType(self._clients)
+
+    def adopt(self, client: AgentClient) -> None:
+        """A registration has succeeded. Runs in the pump, before the agent's first delivery."""
+        before = self._clients.get(client.agent_id)
+        if before is not None:
+            self.forget(before)
+        self._clients[client.agent_id] = client
+
+    def forget(self, client: AgentClient) -> None:
+        """The agent is no longer served here."""
+        if self._clients.get(client.agent_id) is client:
+            del self._clients[client.agent_id]
+        self._busy.pop(client.agent_id, None)
+        client.lose(LinkClosed(f"{client.name} is no longer registered on this client"))
+
+    # For agents and their parts.
+
+    @property
+    def connection(self) -> Connection:
+        """The connection, once there is one."""
+        if self._connection is None:
+            raise LinkError("the client is not connected; register an agent first, or `async with` it")
+        return self._connection
+
+    def adapter(self, manifest: Manifest) -> SessionAdapter:
+        """The rules of a session type; one that this client does not know is rendered as plain text."""
+        if self._adapters is None:
+            self._adapters = default_adapters()
+        if manifest.type not in self._adapters:
+            return SessionAdapter()
+        return self._adapters.get(manifest.type, manifest.version)
+
+    def start_child(self, child: Child) -> Ref:
+        """Start an actor in the client's group. Raises `ActorStopped` where that is stopping."""
+        assert self._group is not None, "deliveries come after the group was started"
+        return self._group.start_soon(child)
+
+    def child_name(self, label: str) -> str:
+        """A name for a child, unique in the group."""
+        return f"{label}-{next(self._children)}"
+
+    def note_busy(self, client: Inbound) -> None:
+        """The agent has workers; they are looked after until they have been idle for a while."""
+        self._busy[client.agent_id] = client
+        self.connection.wake()
+
+    def statistics(self) -> HubClientStatistics:
+        """What the client holds."""
+        connection = self._connection
+        return HubClientStatistics(
+            current_agents=len(self._clients),
+            current_busy=len(self._busy),
+            current_calls=0 if connection is None else len(connection.calls),
+            is_closed=self._is_closed or (connection is not None and connection.is_ended),
+        )
+
+    # What the connection tells.
+
+    def _deliver(self, frame: NotifyFrame) -> None:
+        """Hand a delivery to its agent. One for an agent that has left stays pending at the hub."""
+        client = self._clients.get(frame.recipient_id)
+        if client is not None:
+            client.deliver(frame)
+
+    def _lose(self, fault: AgorioError) -> None:
+        self._busy.clear()
+        for client in self._clients.values():
+            client.lose(fault)
+
+    def _tick(self) -> bool:
+        """Let workers go that have had nothing to do for a while; whether there are any left."""
+        late = trio.current_time() - IDLE
+        for client in list(self._busy.values()):
+            if client.turns is None or client.turns.idle_since <= late:
+                del self._busy[client.agent_id]
+                client.rest()
+        return bool(self._busy)
+
+
+class LinkActor(Actor):
+    """The tasks of one connection, as a child of the client's supervisor."""
+
+    def __init__(self, connection: Connection, hub_client: HubClient) -> None:
+        self._connection = connection
+        self._hub_client = hub_client
+
+    async def on_start(self, ctx: Context) -> None:
+        """Start reading. If cancelled: the connection is closed."""
+        await trio.lowlevel.checkpoint()
+        ctx.nursery.start_soon(self._connection.write)
+        ctx.nursery.start_soon(self._connection.keep)
+        ctx.nursery.start_soon(self._pump, ctx)
+
+    async def _pump(self, ctx: Context) -> None:
+        await self._connection.pump()
+        ctx.stop()
+
+    async def receive(self, message: Any, ctx: Context) -> None:
+        """A link takes no mail. If cancelled: nothing has changed."""
+        await trio.lowlevel.checkpoint()
+
+    async def on_stop(self, ctx: Context, why: str) -> None:
+        """Close the link. If cancelled: it is closed all the same."""
+        if not self._hub_client.is_closing:
+            self._connection.end(HubClosedError("the hub that ran this client has closed; open a new hub"))
+        await self._connection.close()

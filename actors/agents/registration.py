@@ -1,0 +1,113 @@
+"""A registration under way. It is completed inside the pump, since the agent's first delivery may be the next frame."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from ...mailbox.errors import InvalidInput
+from ...transports.frames import ResponseFrame
+from ..sessions.identity import AuthBlock, Passport, Resume
+from ..sessions.operations import Register, Registered, SetWindow, Unregister
+from ..sessions.rule import Rule
+from .agent_client import AgentClient
+from .calling import Asker, agent_name, check_callback, make_asker
+from .correlation import Answer
+from .inbound import Handler
+from .views import ViewPolicy
+
+if TYPE_CHECKING:
+    from .hub_client import HubClient
+
+
+@attrs.define
+class Registration:
+    """One call of `HubClient.register`."""
+
+    hub_client: HubClient
+    """Through which client."""
+    passport: Passport
+    """Who it is."""
+    agent: Any
+    """The agent itself."""
+    asker: Asker | None
+    """How it is called."""
+    handler: Handler | None
+    """A custom handler."""
+    attach_plugin: bool
+    """Whether the default handler is installed without one."""
+    concurrency: int
+    """Turns in hand at once."""
+    view: ViewPolicy | str | None
+    """The agent's own view."""
+    client: AgentClient | None = None
+    """The outcome."""
+    is_abandoned: bool = False
+    """Whether the caller has given up."""
+
+    def operation(
+        self, resume: Resume | None, skill_md: str | None, rule: Rule | None, auth: AuthBlock | None, attach: bool
+    ) -> Register:
+        """What the hub is asked."""
+        has_handler = self.handler is not None or self.attach_plugin
+        return Register(
+            self.passport,
+            resume,
+            skill_md,
+            rule,
+            auth,
+            attach=attach,
+            window=self.concurrency if has_handler else 0,
+        )
+
+    def settle(self, outcome: Answer | Exception) -> None:
+        """The hub has answered."""
+        if not isinstance(outcome, ResponseFrame):
+            return
+        registered: Registered = outcome.result
+        if self.is_abandoned:
+            self._undo(registered)
+            return
+        self.client = AgentClient(
+            self.hub_client,
+            registered,
+            agent=self.agent,
+            asker=self.asker,
+            handler=self.handler,
+            attach_plugin=self.attach_plugin,
+            concurrency=self.concurrency,
+            view=self.view,
+        )
+        self.hub_client.adopt(self.client)
+
+    def abandon(self) -> None:
+        """The caller has given up: take back what was done, or will be."""
+        self.is_abandoned = True
+        if self.client is not None:
+            self.hub_client.forget(self.client)
+
+    def _undo(self, registered: Registered) -> None:
+        undo = SetWindow(registered.agent_id, 0) if registered.attached else Unregister(registered.agent_id)
+        self.hub_client.connection.post_request(undo)
+
+
+def prepare(
+    hub_client: HubClient,
+    agent: Any,
+    passport: Passport | None,
+    attach_plugin: bool,
+    concurrency: int,
+    handler: Handler | None,
+    view: ViewPolicy | str | None,
+) -> Registration:
+    """Check what was passed to `register`, before anything is asked of the hub."""
+    passport = passport if passport is not None else Passport(name=agent_name(agent))
+    if passport.kind == "human":
+        raise InvalidInput("a human is registered with `await hc.register_human(passport)`", field="kind")
+    if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
+        raise InvalidInput(f"concurrency={concurrency!r} must be a whole number of at least 1", field="concurrency")
+    if handler is not None:
+        check_callback(handler)
+    asker = make_asker(agent) if agent is not None else None
+    return Registration(hub_client, passport, agent, asker, handler, attach_plugin, concurrency, view)

@@ -1,0 +1,142 @@
+"""A handle on one session in the name of one agent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ...mailbox.envelope import Envelope
+from ...mailbox.errors import InvalidInput, NotFoundError
+from ...mailbox.events import EV_TEXT, TURN_EVENTS
+from ...mailbox.priority import Priority
+from ..sessions.metadata import SessionMetadata
+from .waiting import Predicate
+
+if TYPE_CHECKING:
+    from .agent_client import AgentClient
+
+
+class Session:
+    """One session as one of its members uses it. Handles are cheap: they hold the newest snapshot and nothing else."""
+
+    __slots__ = ("client", "metadata")
+
+    def __init__(self, client: AgentClient, metadata: SessionMetadata) -> None:
+        self.client = client
+        self.metadata = metadata
+
+    def __repr__(self) -> str:
+        return f"<Session {self.session_id} {self.metadata.manifest.type} {self.metadata.state}>"
+
+    @property
+    def session_id(self) -> str:
+        """The session's id."""
+        return self.metadata.session_id
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the session had ended when the snapshot was taken."""
+        return self.metadata.is_terminal()
+
+    async def send(
+        self,
+        content: str | Mapping[str, Any],
+        *,
+        audience: Iterable[str] | None = None,
+        event_type: str = EV_TEXT,
+        event_data: Mapping[str, Any] | None = None,
+        causation_id: str | None = None,
+        priority: Priority | int | str = Priority.NORMAL,
+        idempotency_key: str | None = None,
+        ttl_seconds: float | None = None,
+        task_id: str | None = None,
+    ) -> Envelope:
+        """Say something: a text, or a payload as a dict. `audience` takes names or ids; without one all are addressed.
+
+        If cancelled: it may have been accepted; send it again with the same `idempotency_key`.
+        """
+        payload = {"text": content} if isinstance(content, str) else dict(content)
+        if event_data:
+            payload.update(event_data)
+        return await self.client.send_envelope(
+            Envelope(
+                self.session_id,
+                self.client.agent_id,
+                None if audience is None else await self._resolve(audience),
+                event_type,
+                payload,
+                causation_id=causation_id,
+                task_id=task_id,
+                priority=priority,
+                idempotency_key=idempotency_key,
+                ttl_seconds=ttl_seconds,
+            )
+        )
+
+    async def ask(
+        self,
+        text: str,
+        *,
+        audience: Iterable[str] | None = None,
+        timeout: float | None = 300.0,  # noqa: ASYNC109
+    ) -> Envelope:
+        """Send a text and wait for the next turn that answers it and is addressed to this agent.
+
+        Raises `SessionClosedError` if the session ends without one, `TimeoutError` after `timeout` seconds.
+
+        If cancelled: the question stays asked; `wait` finds the answer.
+        """
+        asked = await self.send(text, audience=audience)
+
+        def is_answer(envelope: Envelope) -> bool:
+            return (
+                envelope.sequence > asked.sequence
+                and envelope.event_type in TURN_EVENTS
+                and envelope.causation_id in (None, asked.envelope_id)
+            )
+
+        return await self.wait(is_answer, timeout)
+
+    async def wait(
+        self,
+        predicate: Predicate | None = None,
+        timeout: float | None = 300.0,  # noqa: ASYNC109
+    ) -> Envelope:
+        """`AgentClient.wait_for_session_event` for this session. If cancelled: every event is still there."""
+        return await self.client.wait_for_session_event(self.session_id, predicate, timeout)
+
+    async def close(self, reason: str = "explicit_close") -> SessionMetadata:
+        """Close the session for everybody. If cancelled: it may have been closed."""
+        self.metadata = await self.client.close_session(self.session_id, reason)
+        return self.metadata
+
+    async def info(self) -> SessionMetadata:
+        """The session as it is now. If cancelled: nothing has changed."""
+        self.metadata = await self.client.hub_client.get_session(self.session_id)
+        return self.metadata
+
+    async def history(self, *, after: int = 0, limit: int | None = None) -> list[Envelope]:
+        """What this agent may see of the log. If cancelled: nothing has changed."""
+        return await self.client.hub_client.read_wal(
+            self.session_id, after=after, limit=limit, as_agent=self.client.agent_id
+        )
+
+    async def _resolve(self, audience: Iterable[str]) -> tuple[str, ...]:
+        if isinstance(audience, str):
+            raise InvalidInput(f"audience={audience!r} must be a list of names or ids; write [{audience!r}]")
+        names = await self.client.hub_client.names(self.metadata.participant_ids)
+        return resolve_audience(audience, names)
+
+
+def resolve_audience(audience: Iterable[str], names: Mapping[str, str]) -> tuple[str, ...]:
+    """Agent ids for an audience of names or ids; `names` maps the session's member ids to names."""
+    ids = {name: agent_id for agent_id, name in names.items()}
+    resolved = []
+    for who in audience:
+        agent_id = who if who in names else ids.get(who)
+        if agent_id is None:
+            raise NotFoundError(f"{who!r} is not in the session; its members are {', '.join(sorted(ids))}")
+        resolved.append(agent_id)
+    if not resolved:
+        raise InvalidInput("an empty audience reaches nobody; leave it out to address everybody", field="audience")
+    return tuple(resolved)

@@ -1,0 +1,44 @@
+"""What an exception that leaves an incarnation means: pure functions over exceptions and groups of them."""
+
+from __future__ import annotations
+
+from ...mailbox.errors import NetworkError, Refuse
+
+
+def split(exc: BaseException) -> tuple[Exception | None, BaseException | None]:
+    """The ordinary part of `exc`, which is one crash however many errors it groups, and the rest, which is not ours.
+
+    The rest is KeyboardInterrupt, SystemExit or the Cancelled of somebody else's scope: it must be raised on.
+    """
+    if isinstance(exc, BaseExceptionGroup):
+        ordinary, rest = exc.split(Exception)
+        return (None if ordinary is None else _as_exception(sole(ordinary))), rest
+    return (exc, None) if isinstance(exc, Exception) else (None, exc)
+
+
+def sole(exc: BaseException) -> BaseException:
+    """`exc` without the groups around it that hold nothing else."""
+    while isinstance(exc, BaseExceptionGroup) and len(exc.exceptions) == 1:
+        exc = exc.exceptions[0]
+    return exc
+
+
+def refusal_in(exc: Exception) -> Exception | None:
+    """The refusal that `exc` is, or the only one that it groups: an answer and not a crash. None for all else."""
+    leaf = sole(exc)
+    return leaf if isinstance(leaf, Refuse | NetworkError) else None
+
+
+def both(first: BaseException, second: BaseException, message: str) -> BaseException:
+    """One exception for two, neither lost."""
+    return BaseExceptionGroup(message, [first, second])
+
+
+def describe(exc: BaseException) -> str:
+    """`exc` in one line, for reasons and messages."""
+    return repr(sole(exc))
+
+
+def _as_exception(exc: BaseException) -> Exception:
+    assert isinstance(exc, Exception)
+    return exc

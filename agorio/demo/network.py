@@ -1,0 +1,164 @@
+"""The newsroom on a hub: opens the network, shows what happens on it, writes the digest, balances the account."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import trio
+
+from ..actors.agents.hub_client import HubClient
+from ..actors.runtime.events import ActorCrash, ActorRestart, Event
+from ..actors.sessions.identity import Passport, Resume
+from ..hub.hub import Hub
+from ..hub.stores.memory import MemoryKnowledgeStore
+from ..mailbox.envelope import Envelope
+from ..mailbox.events import AUDIT_KIND_DEAD_LETTER, AUDIT_KIND_SESSION_CREATED, AUDIT_KIND_TURN_FAILED
+from ..transports.local import LocalLink
+from .digest import Section, render
+from .files import Skipped
+from .flow import Intake, Run, hire, take_in
+from .ledger import Ledger, SessionLog, account
+from .newsroom import Client, Fuse, Worker
+from .options import Options
+from .screen import Screen
+
+LAST_RECEIPTS = 5.0
+"""Seconds to wait for the last receipts."""
+MAX_SESSIONS = 1_000_000
+
+
+async def publish(options: Options, screen: Screen) -> int:
+    """Run the whole edition and return the exit code.
+
+    If cancelled: the hub drains and closes; no digest is written.
+    """
+    screen.title("agorio newsroom")
+    intake = await take_in(options.files, options.base)
+    for skipped in intake.skipped:
+        screen.warn(f"left out: {skipped.name}: {skipped.reason}")
+    if not intake.sources:
+        screen.warn("there is nothing to read")
+        return 1
+    reporter = Reporter(screen)
+    async with Hub.open(MemoryKnowledgeStore(), on_event=reporter.happened) as hub:
+        with reporter.listening(hub):
+            sections, failed, ledger = await edition(hub, options, screen, intake)
+        return finish(options, screen, sections, [*intake.skipped, *failed], ledger)
+
+
+async def edition(
+    hub: Hub, options: Options, screen: Screen, intake: Intake
+) -> tuple[list[Section], list[Skipped], Ledger]:
+    """Hire the staff, have the files done, show the trail and the tree.
+
+    If cancelled: questions asked stay asked.
+    """
+    hc = HubClient(LocalLink(hub), hub=hub)
+
+    async def make(worker: Worker, passport: Passport, resume: Resume) -> Client:
+        client = await hc.register(worker, passport, resume)
+        screen.names[client.agent_id] = worker.name
+        return client
+
+    with screen.reading(intake.sources) as on_read:
+        fuse = Fuse(turn=1 if options.crash else 0)
+        readers = min(options.readers, len(intake.sources))
+        staff = await hire(make, readers=readers, fuse=fuse, on_read=on_read)
+        sections, failed = await Run(staff, on_read).edition(intake.sources)
+        left = await quiet(hub)
+    records = await hub.audit_log.read_all()
+    screen.audit(records)
+    screen.tree(hub.tree())
+    return sections, failed, account(await session_logs(hub), records, left)
+
+
+@attrs.define
+class Reporter:
+    """Shows what is said and what goes wrong, as it happens."""
+
+    screen: Screen
+    members: dict[str, tuple[str, ...]] = attrs.Factory(dict)
+
+    @contextmanager
+    def listening(self, hub: Hub) -> Iterator[None]:
+        """Listen to the hub while the block runs."""
+        watchers = hub._open_services().watchers
+        watchers.append(self.said)
+        stop = hub.audit_log.watch(self.recorded)
+        try:
+            yield
+        finally:
+            stop()
+            watchers.remove(self.said)
+
+    def said(self, envelope: Envelope) -> None:
+        """An envelope was accepted."""
+        self.screen.said(envelope, self.members.get(envelope.session_id, ()))
+
+    def happened(self, event: Event) -> None:
+        """An agent's worker crashed or was restarted, as the kernel tells it."""
+        if isinstance(event, ActorCrash):
+            self.screen.accident(f"{last(event.name)} crashed: {event.cause!r}")
+        elif isinstance(event, ActorRestart):
+            self.screen.recovery(f"{last(event.name)} is restarted as incarnation {event.incarnation + 1}")
+
+    def recorded(self, record: Mapping[str, Any]) -> None:
+        """An audit record was written: a session's members, or what becomes of an envelope whose turn failed."""
+        what = f"envelope …{str(record.get('envelope_id'))[-4:]} of session {str(record.get('session_id'))[-4:]}"
+        if record["kind"] == AUDIT_KIND_SESSION_CREATED:
+            self.members[record["session_id"]] = tuple(record["participants"])
+        elif record["kind"] == AUDIT_KIND_TURN_FAILED:
+            self.screen.recovery(f"{what} is back in the inbox of {record['name']} and will be delivered again")
+        elif record["kind"] == AUDIT_KIND_DEAD_LETTER:
+            self.screen.accident(f"{what} is a dead letter: {record['reason']}")
+
+
+def last(path: str) -> str:
+    """The last name of an actor's path."""
+    return path.rsplit("/", 1)[-1]
+
+
+async def session_logs(hub: Hub) -> list[SessionLog]:
+    """All sessions with their logs.
+
+    If cancelled: nothing has changed.
+    """
+    found = await hub.list_sessions(limit=MAX_SESSIONS)
+    return [
+        SessionLog(one.manifest.type, tuple(one.participant_ids), await hub.read_wal(one.session_id)) for one in found
+    ]
+
+
+async def quiet(hub: Hub) -> int:
+    """Wait until the last receipts have come back; deliveries that are still not acknowledged after a while.
+
+    If cancelled: nothing has changed.
+    """
+    with trio.move_on_after(LAST_RECEIPTS):
+        while hub.statistics().current_unsettled:
+            await trio.sleep(0.01)
+    return hub.statistics().current_unsettled
+
+
+def finish(
+    options: Options, screen: Screen, sections: Sequence[Section], skipped: Sequence[Skipped], ledger: Ledger
+) -> int:
+    """Write the digest and say how it went."""
+    write(options.out, render(sections, skipped))
+    claims = sum(len(section.checked.verified) for section in sections)
+    screen.result(str(options.out), ledger, f"{len(sections)} documents digested, {claims} claims verified")
+    failed = len(sections) + len(skipped) < len(options.files) or not ledger.balanced
+    return 1 if failed else 0
+
+
+def write(path: Path, text: str) -> None:
+    """Replace a file in one step: a run that is interrupted leaves the old one as it was."""
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.resolve().parent, delete=False) as file:
+        file.write(text)
+    os.replace(file.name, path)

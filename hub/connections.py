@@ -1,0 +1,117 @@
+"""One link, on the hub's side: frames in, frames out, and which identities act over it.
+
+The connection is a supervised actor. It never waits for one request before it takes the next: what can be decided at
+once is answered at once, what must wait runs as a task of its own. Order is kept per session, not per connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from ..actors.runtime.actor import Actor, Context
+from ..mailbox.errors import AgorioError, LinkClosed, NetworkError
+from ..transports.frames import ErrorFrame, Frame
+from ..transports.link import LinkEndpoint
+from .directory import Entry
+
+if TYPE_CHECKING:
+    from .door import Door
+
+
+class Connection:
+    """The identities and the way out of one link."""
+
+    __slots__ = ("_now", "bound", "endpoint", "endpoint_id", "greeted", "nursery", "running", "subscriptions")
+
+    def __init__(self, endpoint: LinkEndpoint, endpoint_id: str, now: Callable[[], float]) -> None:
+        self.endpoint = endpoint
+        self.endpoint_id = endpoint_id
+        self.greeted = False
+        self.bound: dict[str, Entry] = {}
+        self.nursery: trio.Nursery | None = None
+        self.running: dict[int, trio.CancelScope] = {}
+        self.subscriptions: dict[int, Any] = {}
+        self._now = now
+
+    def now(self) -> float:
+        """The hub's time."""
+        return self._now()
+
+    def send_nowait(self, frame: Frame) -> None:
+        """Queue one frame. Raises `LinkClosed`."""
+        self.endpoint.send_nowait(frame)
+
+    def answer(self, frame: Frame) -> None:
+        """Queue an answer; a link that has closed meanwhile needs none."""
+        try:
+            self.endpoint.send_nowait(frame)
+        except LinkClosed:
+            return
+
+    def refuse(self, error: AgorioError, request_id: int | None) -> None:
+        """Answer with an error."""
+        self.answer(error_frame(error, request_id))
+
+    def bind(self, entry: Entry, window: int | None) -> None:
+        """Deliver this identity's mail here; a connection that held it before loses it."""
+        holder = entry.inbox.connection
+        if holder is not None and holder is not self:
+            holder.unbind(entry)
+        self.bound[entry.agent_id] = entry
+        entry.inbox.connect(self, window)
+
+    def unbind(self, entry: Entry) -> None:
+        """This identity's mail waits for another connection."""
+        if self.bound.pop(entry.agent_id, None) is not None:
+            entry.inbox.disconnect(self)
+
+    def close(self, reason: str) -> None:
+        """Give up all identities and close the link."""
+        for entry in list(self.bound.values()):
+            self.unbind(entry)
+        self.subscriptions.clear()
+        self.endpoint.close_nowait(reason)
+
+
+def error_frame(error: AgorioError, request_id: int | None) -> ErrorFrame:
+    """An error as it goes over every link."""
+    return ErrorFrame(error.code, str(error), request_id, error.details)
+
+
+class ConnectionActor(Actor):
+    """Reads one link until it closes."""
+
+    def __init__(self, connection: Connection, door: Door) -> None:
+        self._connection = connection
+        self._door = door
+
+    async def on_start(self, ctx: Context) -> None:
+        """Start reading. If cancelled: the link is closed."""
+        self._connection.nursery = ctx.nursery
+        ctx.nursery.start_soon(self._read, ctx)
+
+    async def _read(self, ctx: Context) -> None:
+        connection, door = self._connection, self._door
+        try:
+            async for frame in connection.endpoint.frames():
+                door.receive(connection, frame)
+        finally:
+            connection.close("the link has ended")
+        ctx.stop()
+
+    async def receive(self, message: Any, ctx: Context) -> None:
+        """A connection is spoken to by frames only. If cancelled: nothing has changed."""
+
+    async def on_stop(self, ctx: Context, why: str) -> None:
+        """Close the link. If cancelled: it is closed all the same."""
+        self._connection.close(f"the hub let go: {why}")
+
+
+def as_network_error(exc: Exception) -> AgorioError:
+    """What a peer is told about an exception that is no refusal: that it happened, not what it says."""
+    if isinstance(exc, AgorioError):
+        return exc
+    return NetworkError(f"the hub failed on this request ({type(exc).__name__}); its operator has the details")

@@ -1,0 +1,42 @@
+"""Dead letters: deliveries that nobody will make any more, kept for the operator to look at."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import attrs
+
+from ..mailbox.envelope import Envelope
+
+KEPT = 10_000
+
+
+@attrs.frozen
+class DeadLetterRecord:
+    """One delivery that was given up."""
+
+    agent_id: str
+    """The recipient."""
+    envelope: Envelope
+    """What it did not handle; it stays in its session's log."""
+    reason: str
+    """Why: an overflow policy, `ttl_seconds`, `unregistered`, or the last failure."""
+    attempts: int
+    """How often it was tried."""
+
+
+class DeadLetters:
+    """The newest 10,000; each is in the audit log as well, and none is lost there."""
+
+    def __init__(self) -> None:
+        self._kept: deque[DeadLetterRecord] = deque(maxlen=KEPT)
+        self.total = 0
+
+    def add(self, agent_id: str, envelope: Envelope, reason: str, attempts: int) -> None:
+        """Note one."""
+        self.total += 1
+        self._kept.append(DeadLetterRecord(agent_id, envelope, reason, attempts))
+
+    def list(self, agent_id: str | None = None) -> tuple[DeadLetterRecord, ...]:
+        """Those of one agent or all, oldest first."""
+        return tuple(letter for letter in self._kept if agent_id in (None, letter.agent_id))

@@ -1,0 +1,124 @@
+"""From the log into inboxes, and from receipts back into cursors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..actors.sessions.lifecycle import recipients
+from ..mailbox.clock import Clock, parse_iso
+from ..mailbox.codec import decode_envelope
+from ..mailbox.envelope import Envelope, visible_to
+from ..mailbox.errors import AgorioError, StoreError
+from ..mailbox.events import INVITE_ANSWERS, LIFECYCLE_EVENTS, SESSION_END
+from .directory import Directory
+from .governance import Grant
+from .log_writer import LogWriter
+from .session import Answer, SessionCell, stream_of
+from .stores.protocol import NowaitStore, Put
+
+if TYPE_CHECKING:
+    from .sessions import Sessions
+
+
+class Delivery:
+    """Deliveries of durable envelopes, and what becomes of them."""
+
+    def __init__(self, directory: Directory, sessions: Sessions, writer: LogWriter, clock: Clock) -> None:
+        self._directory = directory
+        self._sessions = sessions
+        self._writer = writer
+        self._clock = clock
+        self.spawn_read: object = None
+
+    def deliver(self, cell: SessionCell, envelope: Envelope, grant: Grant | None) -> None:
+        """Hand a durable envelope to every recipient's inbox."""
+        if envelope.event_type in INVITE_ANSWERS:
+            return  # an answer is for the hub; everybody may read it in the log
+        reserved = {inbox.agent_id: held for inbox, held in grant.slots} if grant is not None else {}
+        expires_at = expiry(envelope)
+        log, get = cell.log, self._directory.get
+        for agent_id in recipients(cell.setup, envelope):
+            entry = get(agent_id)
+            if entry is None:
+                continue
+            log.expect(agent_id)
+            entry.inbox.deliver(envelope, reserved.pop(agent_id, False), expires_at)
+        if grant is not None:
+            grant.slots = [(inbox, held) for inbox, held in grant.slots if inbox.agent_id in reserved]
+            for inbox, held in grant.slots:
+                if held:
+                    inbox.give_back()  # unregistered between judging and commit
+
+    def settled(self, agent_id: str, envelope: Envelope) -> None:
+        """A delivery is handled or given up: move the cursor on."""
+        cell = self._sessions.resident(envelope.session_id)
+        if cell is None:
+            return
+        entry = self._directory.get(agent_id)
+        lowest = entry.inbox.desk.lowest(envelope.session_id) if entry is not None else None
+        cell.log.settle(agent_id, envelope.sequence, lowest)
+        if envelope.event_type not in LIFECYCLE_EVENTS or envelope.event_type in SESSION_END:
+            self._writer.submit((Put(f"cursor/{cell.session_id}", cell.log.to_bytes()),), _cursor_written)
+        if cell.live.terminal:
+            self.retire_if_settled(cell)
+
+    def retire_if_settled(self, cell: SessionCell) -> None:
+        """Let an ended session go once everybody has handled everything."""
+        if cell.settled and self._sessions.resident(cell.session_id) is cell:
+            self._sessions.forget(cell)
+            self._writer.submit((Put(f"open/{cell.session_id}", None),), _cursor_written)
+
+    async def restore(self, cell: SessionCell) -> None:
+        """After a restart: put everything that is pending back into the inboxes. If cancelled: part of it is there."""
+        for agent_id in cell.setup.participants:
+            entry = self._directory.get(agent_id)
+            if entry is None:
+                continue
+            after = cell.log.cursors.get(agent_id, 0)
+            for record in await self._writer.store.read(stream_of(cell.session_id), after):
+                envelope = decode_envelope(record.body)
+                if _is_for(cell, envelope, agent_id) and not cell.log.handled(agent_id, envelope.sequence):
+                    cell.log.expect(agent_id)
+                    entry.inbox.restore(envelope, 0, expiry(envelope))
+
+    def answer_from_log(self, cell: SessionCell, sequence: int, answer: Answer) -> None:
+        """Answer a retry with the envelope that is in the log already."""
+        store = self._writer.store
+        if isinstance(store, NowaitStore):
+            records = store.read_nowait(stream_of(cell.session_id), sequence - 1, 1)
+            answer(decode_envelope(records[0].body), None, True)
+            return
+        raise NeedsRead(cell, sequence)
+
+    async def read_one(self, session_id: str, sequence: int) -> Envelope:
+        """One envelope of the log. If cancelled: nothing has changed."""
+        records = await self._writer.store.read(stream_of(session_id), sequence - 1, 1)
+        if not records:
+            raise StoreError(f"envelope {sequence} of session {session_id} is missing from the store")
+        return decode_envelope(records[0].body)
+
+
+class NeedsRead(Exception):  # noqa: N818 - a signal to the door, never seen by users
+    """The answer must be read from a store that waits for its medium."""
+
+    def __init__(self, cell: SessionCell, sequence: int) -> None:
+        super().__init__()
+        self.cell = cell
+        self.sequence = sequence
+
+
+def expiry(envelope: Envelope) -> float | None:
+    """When an undelivered envelope becomes a dead letter."""
+    if envelope.ttl_seconds is None:
+        return None
+    return parse_iso(envelope.created_at) + envelope.ttl_seconds
+
+
+def _is_for(cell: SessionCell, envelope: Envelope, agent_id: str) -> bool:
+    if envelope.event_type in INVITE_ANSWERS or not visible_to(envelope, agent_id):
+        return False
+    return agent_id in recipients(cell.setup, envelope)
+
+
+def _cursor_written(error: AgorioError | None) -> None:
+    """A cursor that was not written leads to a redelivery after a restart, never to a loss; the next one tries again."""

@@ -1,0 +1,298 @@
+"""The desk behind an agent's inbox: which pending delivery goes out next, and what becomes of one that failed.
+
+Pure: it is told the time and returns what to push, to retry and to give up. Rules it keeps:
+
+* within a session deliveries go out in log order, and one that failed holds back its successors until it is retried;
+* across sessions higher priority goes first, and an urgent envelope pulls its session's earlier ones with it;
+* at most `window` counted deliveries are out at once, one per session; bookkeeping needs no place in the window, and a
+  session that somebody watches, or that has ended, is pushed through.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+
+import attrs
+
+from ..mailbox.envelope import Envelope
+from ..mailbox.events import LIFECYCLE_EVENTS, SESSION_END
+
+
+@attrs.define
+class Delivery:
+    """One envelope on its way to one recipient."""
+
+    envelope: Envelope
+    """What is delivered."""
+    counted: bool = True
+    """Whether it takes a slot of the inbox."""
+    attempt: int = 0
+    """How often it was pushed."""
+    expires_at: float | None = None
+    """When an undelivered envelope becomes a dead letter, seconds since 1970."""
+
+
+@attrs.define
+class Line:
+    """The deliveries of one session to one agent."""
+
+    queued: deque[Delivery] = attrs.field(factory=deque)
+    """Not pushed yet, in order."""
+    out: dict[int, Delivery] = attrs.field(factory=dict)
+    """Pushed and not acknowledged, by sequence."""
+    counted_out: int = 0
+    """How many of them are counted."""
+    free: bool = False
+    """Whether it is pushed without regard to the window."""
+    held_until: float = 0.0
+    """Nothing goes out before this instant."""
+    retried: bool = False
+    """Whether something went out again, so that `out` may not be in order."""
+    entry: int = 0
+    """The number of its entry in the heap; 0 where it has none."""
+    entry_priority: int = 0
+    """That entry's priority."""
+
+
+class Desk:
+    """Pending deliveries of one agent."""
+
+    __slots__ = ("_entries", "_express", "_heap", "_held", "_lines", "in_flight", "window")
+
+    def __init__(self, window: int | None = None) -> None:
+        self.window = window
+        self.in_flight = 0
+        self._lines: dict[str, Line] = {}
+        self._heap: list[tuple[int, int, str]] = []
+        self._express: list[str] = []
+        self._held: dict[str, float] = {}
+        self._entries = 0
+
+    def __len__(self) -> int:
+        return sum(len(line.queued) + len(line.out) for line in self._lines.values())
+
+    def counted(self) -> int:
+        """Pending deliveries that take a slot."""
+        return sum(d.counted for line in self._lines.values() for d in (*line.queued, *line.out.values()))
+
+    def add(self, delivery: Delivery) -> None:
+        """Put a delivery into its session's line."""
+        session_id = delivery.envelope.session_id
+        line = self._lines.get(session_id)
+        if line is None:
+            line = self._lines[session_id] = Line()
+        line.queued.append(delivery)
+        if delivery.envelope.event_type in SESSION_END:
+            line.free = True
+        if line.free or not delivery.counted:
+            self._express.append(session_id)
+        elif not line.counted_out or self.window is None:
+            self._enter(session_id, line, delivery.envelope.priority)
+
+    def _enter(self, session_id: str, line: Line, priority: int) -> None:
+        """Give the line an entry; a more urgent one replaces its entry, which makes the older one stale."""
+        if line.entry and line.entry_priority >= priority:
+            return
+        self._entries += 1
+        line.entry, line.entry_priority = self._entries, priority
+        heapq.heappush(self._heap, (-priority, self._entries, session_id))
+
+    def _enter_again(self, session_id: str, line: Line) -> None:
+        if line.queued:
+            self._express.append(session_id)
+            self._enter(session_id, line, max(d.envelope.priority for d in line.queued))
+
+    def push(self, now: float) -> list[Delivery]:
+        """What goes out now, in order; they count as out from here on."""
+        pushed: list[Delivery] = []
+        for session_id in self._express:
+            line = self._lines.get(session_id)
+            if line is not None and line.held_until <= now:
+                self._push_express(line, pushed)
+        self._express.clear()
+        while self._heap and (self.window is None or self.in_flight < self.window):
+            self._push_next(now, pushed)
+        return pushed
+
+    def _push_express(self, line: Line, pushed: list[Delivery]) -> None:
+        """Push what needs no place in the window: a free line wholly, else the bookkeeping at its head."""
+        while line.queued and (line.free or not line.queued[0].counted):
+            self._push_head(line, pushed)
+
+    def _push_next(self, now: float, pushed: list[Delivery]) -> None:
+        _, entry, session_id = heapq.heappop(self._heap)
+        line = self._lines.get(session_id)
+        if line is None or line.entry != entry:
+            return
+        line.entry = 0
+        if line.held_until > now or not line.queued:
+            return
+        if line.counted_out and self.window is not None:
+            return  # one at a time within a session; its acknowledgement gives the line a new entry
+        while line.queued and (self.window is None or not line.counted_out or not line.queued[0].counted):
+            self._push_head(line, pushed)
+
+    def _push_head(self, line: Line, pushed: list[Delivery]) -> None:
+        delivery = line.queued.popleft()
+        delivery.attempt += 1
+        line.out[delivery.envelope.sequence] = delivery
+        line.counted_out += delivery.counted
+        self.in_flight += delivery.counted
+        pushed.append(delivery)
+
+    def ack(self, session_id: str, sequence: int) -> Delivery | None:
+        """The delivery is handled; None where it is not out."""
+        line = self._lines.get(session_id)
+        delivery = self._take_out(line, sequence)
+        if line is not None and delivery is not None:
+            if line.queued:
+                self._enter_again(session_id, line)
+            elif not line.out:
+                del self._lines[session_id]
+                if line.free and delivery.envelope.event_type not in SESSION_END:
+                    self._lines[session_id] = Line(free=True)
+        return delivery
+
+    def _take_out(self, line: Line | None, sequence: int) -> Delivery | None:
+        delivery = line.out.pop(sequence, None) if line is not None else None
+        if line is not None and delivery is not None:
+            line.counted_out -= delivery.counted
+            self.in_flight -= delivery.counted
+        return delivery
+
+    def nack(self, session_id: str, sequence: int, retry_at: float) -> Delivery | None:
+        """The delivery failed: it goes back to the head of its line, which is held until `retry_at`."""
+        line = self._lines.get(session_id)
+        delivery = self._take_out(line, sequence)
+        if line is not None and delivery is not None:
+            self._requeue(line, [delivery])
+            line.held_until = retry_at
+            self._held[session_id] = retry_at
+        return delivery
+
+    def hold(self, session_id: str, until: float) -> None:
+        """Push nothing of this session before `until`."""
+        line = self._lines.get(session_id)
+        if line is not None:
+            line.held_until = until
+            self._held[session_id] = until
+
+    def remove(self, delivery: Delivery) -> None:
+        """Take a queued delivery out."""
+        session_id = delivery.envelope.session_id
+        line = self._lines[session_id]
+        line.queued.remove(delivery)
+        line.held_until = 0.0
+        self._held.pop(session_id, None)
+        if line.queued:
+            self._enter_again(session_id, line)
+        elif not line.out and not line.free:
+            del self._lines[session_id]
+
+    def _requeue(self, line: Line, deliveries: list[Delivery]) -> None:
+        line.retried = True
+        merged = sorted((*deliveries, *line.queued), key=lambda d: d.envelope.sequence)
+        line.queued = deque(merged)
+
+    def watch(self, session_id: str) -> None:
+        """Push this session's deliveries from now on, whatever the window."""
+        line = self._lines.get(session_id)
+        if line is None:
+            line = self._lines[session_id] = Line()
+        line.free = True
+        self._enter_again(session_id, line)
+
+    def forget(self, session_id: str) -> None:
+        """Stop watching; the line goes with its last delivery."""
+        line = self._lines.get(session_id)
+        if line is not None:
+            line.free = False
+            if not line.queued and not line.out:
+                del self._lines[session_id]
+
+    def lost_connection(self) -> None:
+        """Everything that is out goes back into its line; the next push marks it as a redelivery."""
+        for session_id, line in list(self._lines.items()):
+            out = list(line.out.values())
+            line.out.clear()
+            line.counted_out = 0
+            line.free = any(d.envelope.event_type in SESSION_END for d in (*out, *line.queued))
+            self._requeue(line, out)
+            if line.queued:
+                self._enter_again(session_id, line)
+            else:
+                del self._lines[session_id]
+        self.in_flight = 0
+
+    def set_window(self, window: int | None) -> None:
+        """Change how many counted deliveries may be out at once."""
+        self.window = window
+
+    def release_held(self, now: float) -> None:
+        """Let the lines go whose backoff is over."""
+        for session_id in [key for key, at in self._held.items() if at <= now]:
+            del self._held[session_id]
+            line = self._lines.get(session_id)
+            if line is not None:
+                self._enter_again(session_id, line)
+
+    def next_release(self) -> float | None:
+        """When the next backoff is over, or None."""
+        return min(self._held.values()) if self._held else None
+
+    def drop_oldest(self) -> Delivery | None:
+        """Take out the oldest counted delivery that is not out; None where all are."""
+        best: tuple[str, Line, int] | None = None
+        best_id = ""
+        for session_id, line in self._lines.items():
+            for index, delivery in enumerate(line.queued):
+                if delivery.counted:
+                    if best is None or delivery.envelope.envelope_id < best_id:
+                        best, best_id = (session_id, line, index), delivery.envelope.envelope_id
+                    break
+        if best is None:
+            return None
+        session_id, line, index = best
+        dropped = line.queued[index]
+        del line.queued[index]
+        if not line.queued and not line.out and not line.free:
+            del self._lines[session_id]
+        return dropped
+
+    def take_expired(self, now: float) -> list[Delivery]:
+        """Take out the queued deliveries whose time to live is over."""
+        expired = []
+        for line in self._lines.values():
+            late = [d for d in line.queued if d.expires_at is not None and d.expires_at <= now]
+            for delivery in late:
+                line.queued.remove(delivery)
+            expired.extend(late)
+        return expired
+
+    def take_all(self) -> list[Delivery]:
+        """Empty the desk, oldest first."""
+        everything = [d for line in self._lines.values() for d in (*line.out.values(), *line.queued)]
+        self._lines.clear()
+        self._heap.clear()
+        self._express.clear()
+        self._held.clear()
+        self.in_flight = 0
+        return sorted(everything, key=lambda d: d.envelope.envelope_id)
+
+    def lowest(self, session_id: str) -> int | None:
+        """The lowest sequence of a session that is pending, or None."""
+        line = self._lines.get(session_id)
+        if line is None or not (line.out or line.queued):
+            return None
+        queued = line.queued[0].envelope.sequence if line.queued else None
+        if not line.out:
+            return queued
+        # Deliveries go out in order; only a retry goes out behind its successors.
+        out = min(line.out) if line.retried else next(iter(line.out))
+        return out if queued is None else min(out, queued)
+
+
+def is_counted(envelope: Envelope) -> bool:
+    """Whether the envelope takes a slot of an inbox; a session's bookkeeping always gets through."""
+    return envelope.event_type not in LIFECYCLE_EVENTS

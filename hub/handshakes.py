@@ -1,0 +1,174 @@
+"""Opening a session: names to ids, times and defaults, invitations, and the wait for their answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import trio
+
+from ..actors.sessions.graph import resolve_names
+from ..actors.sessions.metadata import Expectation, Manifest, SessionMetadata, SessionSetup, SessionState
+from ..actors.sessions.operations import OpenSession
+from ..mailbox.clock import Clock, parse_duration
+from ..mailbox.errors import InvalidInput, NetworkError, ProtocolError
+from .directory import Directory, Entry
+from .session import SessionCell
+from .sessions import Sessions
+
+
+class Handshakes:
+    """Opens sessions."""
+
+    def __init__(
+        self,
+        *,
+        directory: Directory,
+        sessions: Sessions,
+        clock: Clock,
+        mint: Callable[[], str],
+        ack_timeout: float,
+        check_expectations: Callable[[tuple[Expectation, ...]], None],
+    ) -> None:
+        self._check_expectations = check_expectations
+        self._directory = directory
+        self._sessions = sessions
+        self._clock = clock
+        self._mint = mint
+        self._ack_timeout = ack_timeout
+
+    async def open(self, op: OpenSession) -> SessionMetadata:
+        """Open, invite and wait until the session is active.
+
+        Raises `NotFoundError`, `InvalidInput`, `GraphError` and `AccessDeniedError` before anything is written, and
+        `ProtocolError` when an invitation is declined or the answers do not come in time. If cancelled: the session is
+        closed as `open_cancelled`.
+        """
+        creator = self._directory.entry(op.creator_id)
+        setup, invitees = self._setup(op, creator)
+        opened = trio.Event()
+        cell = self._sessions.create(setup, creator, invitees)
+        cell.opened = opened
+        cell.handshake_over()
+        try:
+            with trio.move_on_after(self._timeout(op)):
+                await opened.wait()
+        except trio.Cancelled:
+            self._close_pending(cell, "open_cancelled")
+            raise
+        return self._outcome(cell)
+
+    def _timeout(self, op: OpenSession) -> float:
+        return self._ack_timeout if op.invite_ack_timeout is None else op.invite_ack_timeout
+
+    def _close_pending(self, cell: SessionCell, reason: str) -> None:
+        if cell.tail.state is SessionState.PENDING:
+            self._sessions.close(cell, reason)
+
+    def _outcome(self, cell: SessionCell) -> SessionMetadata:
+        if cell.live.state is SessionState.PENDING:
+            waiting = [who for who in cell.setup.invitees if not cell.live.answered(who)]
+            self._close_pending(cell, "invite_timeout")
+            names = ", ".join(sorted(self._directory.names(waiting).values())) or "nobody"
+            raise ProtocolError(
+                f"session {cell.session_id} was closed as invite_timeout: {names} did not answer the invitation",
+                session_id=cell.session_id,
+                reason="invite_timeout",
+                waiting=waiting,
+            )
+        if not cell.live.sequence:
+            raise NetworkError(f"session {cell.session_id} could not be written; see the hub's store")
+        if cell.live.close_reason in ("invite_rejected", "participant_gone", "open_cancelled"):
+            raise ProtocolError(
+                f"session {cell.session_id} was closed as {cell.live.close_reason} before it became active",
+                session_id=cell.session_id,
+                reason=cell.live.close_reason,
+            )
+        return cell.metadata()
+
+    # The setup.
+
+    def _setup(self, op: OpenSession, creator: Entry) -> tuple[SessionSetup, list[Entry]]:
+        manifest = self._sessions.adapters.get(op.type, op.version).manifest
+        members = self._members(op, creator)
+        _check_number(manifest, members)
+        invitees = [entry for entry in members if entry is not creator]
+        now = self._clock.time()
+        ttl = self._ttl(op, creator, manifest)
+        if op.expectations is not None:
+            self._check_expectations(op.expectations)
+        setup = SessionSetup(
+            session_id=self._mint(),
+            manifest=manifest,
+            creator_id=creator.agent_id,
+            participants=tuple(entry.agent_id for entry in members),
+            created_at=now,
+            expires_at=None if ttl is None else now + ttl,
+            ack_deadline=now + self._timeout(op),
+            knobs=self._knobs(op, manifest),
+            labels={**op.labels, "intent": op.intent} if op.intent is not None else op.labels,
+            expectations=manifest.expectations if op.expectations is None else op.expectations,
+            required_acks=_quorum(op.required_acks, len(invitees)),
+            parent_session_id=op.parent_session_id,
+            depth=self._depth(op, creator),
+        )
+        return setup, invitees
+
+    def _members(self, op: OpenSession, creator: Entry) -> list[Entry]:
+        if not op.participants:
+            raise InvalidInput("a session needs somebody to talk to: target is empty", field="target")
+        if len(op.participants) > 10_000:
+            raise InvalidInput("a session takes at most 10,000 participants", field="target")
+        members = [self._directory.entry(who) for who in op.participants]
+        seen: set[str] = set()
+        for entry in members:
+            if entry.agent_id in seen:
+                raise InvalidInput(f"{entry.name!r} is listed twice among the participants", field="target")
+            seen.add(entry.agent_id)
+        if creator.agent_id in seen:
+            members.remove(creator)
+        return [creator, *members]
+
+    def _ttl(self, op: OpenSession, creator: Entry, manifest: Manifest) -> float | None:
+        if op.ttl is not None:
+            return parse_duration(op.ttl, "ttl")
+        if creator.rule.limits.session_ttl_default is not None:
+            return parse_duration(creator.rule.limits.session_ttl_default, "limits.session_ttl_default")
+        return parse_duration(manifest.ttl_default, "manifest.ttl_default")
+
+    def _knobs(self, op: OpenSession, manifest: Manifest) -> dict[str, Any]:
+        unknown = [knob for knob in op.knobs if knob not in manifest.knobs]
+        if unknown:
+            known = ", ".join(manifest.knobs) or "none"
+            raise InvalidInput(f"session type {op.type!r} has no knob {unknown[0]!r}; known: {known}", field="knobs")
+        knobs = dict(op.knobs)
+        if isinstance(knobs.get("graph"), dict):
+            knobs["graph"] = resolve_names(knobs["graph"], lambda who: self._directory.entry(who).agent_id)
+        return knobs
+
+    def _depth(self, op: OpenSession, creator: Entry) -> int:
+        """One deeper than the session from inside which it is opened, if the creator does take part in that one."""
+        parent = self._sessions.resident(op.parent_session_id) if op.parent_session_id else None
+        if parent is None or creator.agent_id not in parent.setup.participants:
+            return 0
+        return parent.setup.depth + 1
+
+
+def _check_number(manifest: Manifest, members: list[Entry]) -> None:
+    least, most = manifest.participants.min, manifest.participants.max
+    if len(members) < least or (most is not None and len(members) > most):
+        wanted = f"exactly {least}" if least == most else f"{least} to {most}" if most else f"at least {least}"
+        raise InvalidInput(
+            f"session type {manifest.type!r} takes {wanted} participants, the creator included; got {len(members)}",
+            field="target",
+        )
+
+
+def _quorum(required: int | None, invitees: int) -> int | None:
+    if required is None:
+        return None
+    if isinstance(required, bool) or not isinstance(required, int) or not 1 <= required <= max(1, invitees):
+        raise InvalidInput(f"required_acks={required!r} must be between 1 and {invitees}", field="required_acks")
+    return required
+
+

@@ -1,0 +1,427 @@
+"""The hub. It assembles its parts, starts them in order and offers them to the operator; it decides nothing itself."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+
+from ..actors.runtime.actor import Actor, Context
+from ..actors.runtime.child import Child, Group
+from ..actors.runtime.events import ActorCrash, ActorRestart, Event
+from ..actors.runtime.opening import open_supervisor
+from ..actors.runtime.ref import Ref
+from ..actors.runtime.supervisor import Supervisor
+from ..actors.runtime.tree import TreeNode
+from ..actors.sessions import operations as ops
+from ..actors.sessions.adapters.base import SessionAdapter
+from ..actors.sessions.adapters.registry import AdapterRegistry, default_adapters
+from ..actors.sessions.identity import Passport, Resume
+from ..actors.sessions.metadata import SessionMetadata
+from ..actors.sessions.rule import Rule
+from ..mailbox.clock import Clock, as_clock
+from ..mailbox.envelope import Envelope
+from ..mailbox.errors import HubClosedError, InvalidInput
+from ..mailbox.events import AUDIT_KIND_ACTOR_RESTARTED
+from ..transports.link import LinkEndpoint
+from .audit import AuditLog
+from .auth import AuthRegistry
+from .connections import Connection, ConnectionActor
+from .dead_letters import DeadLetterRecord
+from .directory import AgentInfo
+from .door import Door
+from .governance import Arbiter
+from .inbox import Redelivery
+from .opening import ManualExit, Opening
+from .operations import Operations
+from .recovery import recover
+from .registry import Clerk
+from .report import Health, HubStatistics, agent_info, health_of, statistics_of
+from .services import Services, Settings
+from .stores.protocol import KnowledgeStore
+from .sweepers import sweep_ttl, sweeper_child
+
+TOP = "hub"
+
+
+class Hub:
+    """A network's single source of truth. Open one with `Hub.open`; the constructor does nothing but remember.
+
+    `store` keeps the logs, `auth` proves identities (default: `NoAuth`), `clock` is a callable returning ISO-8601 text or
+    an object with `time()` (default: trio's clock), intervals and timeouts are seconds, 0 disables a sweeper.
+    """
+
+    def __init__(
+        self,
+        store: KnowledgeStore,
+        *,
+        auth: AuthRegistry | None = None,
+        clock: Clock | Callable[[], str] | None = None,
+        ttl_sweep_interval: float = 30.0,
+        expectation_sweep_interval: float = 10.0,
+        invite_ack_timeout: float = 30.0,
+        redelivery: Redelivery | None = None,
+        adapters: Iterable[SessionAdapter] = (),
+        arbiter: Arbiter | None = None,
+        grace: float = 5.0,
+        rng: random.Random | None = None,
+        on_event: Callable[[Event], None] | None = None,
+    ) -> None:
+        _check_intervals(ttl_sweep_interval, expectation_sweep_interval, invite_ack_timeout, grace)
+        self._store = store
+        self._auth = auth
+        self._clock = clock
+        self._settings = Settings(
+            ttl_sweep_interval, expectation_sweep_interval, invite_ack_timeout, redelivery or Redelivery(), grace
+        )
+        self._adapters: AdapterRegistry = default_adapters()
+        for adapter in adapters:
+            self._adapters.register(adapter)
+        self._arbiter = arbiter or Arbiter()
+        self._rng = rng or random.Random()
+        self._user_sink = on_event
+        self._services: Services | None = None
+        self._door: Door | None = None
+        self._top: Supervisor | None = None
+        self._exit: ManualExit | None = None
+        self._closed = False
+        self._connections = 0
+
+    # Opening and closing.
+
+    @classmethod
+    def open(cls, store: KnowledgeStore, **options: Any) -> Opening[Hub]:
+        """Open a hub: `async with Hub.open(store) as hub`, or `hub = await Hub.open(store)` and `await hub.close()`.
+
+        Options are those of the constructor. Raises `StoreError` when the store cannot be opened. If cancelled: the hub
+        is not open and the store is closed.
+        """
+        return Opening(lambda: cls(store, **options)._running(), lambda hub, leave: setattr(hub, "_exit", leave))
+
+    @classmethod
+    async def serve(
+        cls,
+        store: KnowledgeStore,
+        *,
+        task_status: trio.TaskStatus[Hub] = trio.TASK_STATUS_IGNORED,
+        **options: Any,
+    ) -> None:
+        """Run a hub until it is closed or cancelled: `hub = await nursery.start(Hub.serve, store)`.
+
+        If cancelled: it drains within its grace and closes the store.
+        """
+        closing = trio.Event()
+        async with cls.open(store, **options) as hub:
+            hub._on_close = closing.set
+            task_status.started(hub)
+            await closing.wait()
+
+    _on_close: Callable[[], None] | None = None
+
+    @asynccontextmanager
+    async def _running(self) -> AsyncIterator[Hub]:
+        await self._store.open()
+        try:
+            self._services = services = Services(
+                self._store,
+                auth=self._auth or AuthRegistry.default(),
+                clock=as_clock(self._clock),
+                settings=self._settings,
+                adapters=self._adapters,
+                arbiter=self._arbiter,
+                rng=self._rng,
+            )
+            self._door = Door(services, Operations(services).rows())
+            async with open_supervisor(
+                self._children(services), name=TOP, strategy="rest_for_one", on_event=self._on_event, rng=self._rng
+            ) as top:
+                self._take_up(services, top)
+                await recover(services)
+                try:
+                    yield self
+                finally:
+                    self._closed = True  # new work is refused; leaving the supervisor drains in reverse order
+        finally:
+            self._closed = True
+            with trio.CancelScope(shield=True):
+                await self._store.close()
+
+    def _children(self, services: Services) -> list[Child | Group]:
+        settings = self._settings
+        sweepers = []
+        if settings.ttl_sweep_interval:
+            sweepers.append(sweeper_child("ttl", self._ttl_tick, settings.ttl_sweep_interval))
+        if settings.expectation_sweep_interval:
+            sweepers.append(
+                sweeper_child("expectations", self._expectation_tick, settings.expectation_sweep_interval)
+            )
+        return [
+            Child("log-writer", lambda: _Loop(services.writer.run, services.writer.flush), grace=settings.grace),
+            Child("registry", Clerk, grace=settings.grace, capacity=100_000),
+            Group("agents", max_restarts=1000),
+            Group("connections", max_restarts=1000),
+            Group("clients", max_restarts=1000),
+            Group("sweepers", tuple(sweepers)),
+        ]
+
+    def _take_up(self, services: Services, top: Supervisor) -> None:
+        self._top = top
+        services.registry.agents = top.group("agents")
+        services.registry.ask = top.ref("registry").ask
+
+    async def close(self) -> None:
+        """Refuse new work, drain, flush and close the store; closing again does nothing.
+
+        Only for hubs opened by `await Hub.open(...)` or `nursery.start(Hub.serve, ...)`; a block closes its hub itself.
+        If cancelled: the hub drains within its grace all the same.
+        """
+        if self._exit is not None:
+            leave, _ = self._exit, self._exit.check()
+            self._exit = None
+            await leave.leave()
+            return
+        self._closed = True
+        if self._on_close is not None:
+            self._on_close()
+        await trio.lowlevel.checkpoint()
+
+    def _open_services(self) -> Services:
+        if self._services is None or self._closed:
+            raise HubClosedError("the hub is closed; open a new one with Hub.open(store)")
+        return self._services
+
+    # Links and clients.
+
+    def accept_link(self, endpoint: LinkEndpoint) -> None:
+        """Serve this endpoint until it closes. Raises `HubClosedError`."""
+        services = self._open_services()
+        assert self._top is not None and self._door is not None
+        self._connections += 1
+        name = f"{endpoint.kind}-{self._connections}"
+        connection = Connection(endpoint, name, services.clock.time)
+        door = self._door
+        self._top.group("connections").start_soon(
+            Child(name, lambda: ConnectionActor(connection, door), restart="temporary", grace=1.0)
+        )
+
+    def host_client(self, child: Child | Group) -> Any:
+        """Run an agents' client in this hub's nursery. Raises `HubClosedError`."""
+        self._open_services()
+        assert self._top is not None
+        return self._top.group("clients").start_soon(child)
+
+    async def stop_client(self, name: str) -> None:
+        """Stop a hosted client and wait until it is gone. If cancelled: it goes on stopping."""
+        assert self._top is not None
+        group = self._top.group("clients")
+        if name in group:
+            await group.stop(name)
+
+    # What the operator reads.
+
+    async def get_session(self, session_id: str) -> SessionMetadata:
+        """A snapshot. Raises `NotFoundError`. If cancelled: nothing has changed."""
+        services = self._open_services()
+        await trio.lowlevel.checkpoint()
+        return (await services.sessions.get(session_id)).metadata()
+
+    async def get_resume(self, agent_id: str) -> Resume:
+        """The current résumé. Raises `NotFoundError`. If cancelled: nothing has changed."""
+        services = self._open_services()
+        await trio.lowlevel.checkpoint()
+        return services.directory.entry(agent_id).resume
+
+    async def get_passport(self, agent_id: str) -> Passport:
+        """The current passport. Raises `NotFoundError`. If cancelled: nothing has changed."""
+        services = self._open_services()
+        await trio.lowlevel.checkpoint()
+        return services.directory.entry(agent_id).passport
+
+    async def get_rule(self, agent_id: str) -> Rule:
+        """The current rule. Raises `NotFoundError`. If cancelled: nothing has changed."""
+        services = self._open_services()
+        await trio.lowlevel.checkpoint()
+        return services.directory.entry(agent_id).rule
+
+    async def get_skill(self, agent_id: str) -> str | None:
+        """The skill as it was set. Raises `NotFoundError`. If cancelled: nothing has changed."""
+        services = self._open_services()
+        await trio.lowlevel.checkpoint()
+        return services.directory.entry(agent_id).stored.skill_md
+
+    async def read_wal(
+        self, session_id: str, *, after: int = 0, limit: int | None = None, as_agent: str | None = None
+    ) -> list[Envelope]:
+        """The session's envelopes in order, all or as one participant sees them. Raises `NotFoundError`.
+
+        If cancelled: nothing has changed.
+        """
+        services = self._open_services()
+        await trio.lowlevel.checkpoint()
+        await services.sessions.get(session_id)
+        return await services.reader.read_all(session_id, after, limit, as_agent)
+
+    async def list_sessions(
+        self, *, agent_id: str | None = None, state: str | None = None, limit: int = 1000
+    ) -> list[SessionMetadata]:
+        """Sessions, newest first; `state` may be `open`. If cancelled: nothing has changed."""
+        services = self._open_services()
+        return await services.list_sessions(None if agent_id is None else [agent_id], state, limit)
+
+    async def list_agents(
+        self,
+        *,
+        capability: str | None = None,
+        query: str | None = None,
+        kind: str | None = None,
+        sort_by: str = "name",
+        limit: int = 1000,
+    ) -> list[Passport]:
+        """Passports; filter and sort come before the limit. If cancelled: nothing has changed."""
+        services = self._open_services()
+        await trio.lowlevel.checkpoint()
+        op = ops.ListAgents(capability, query, kind, sort_by, limit)
+        return [entry.passport for entry in services.search(op)]
+
+    def agents(self) -> list[AgentInfo]:
+        """Every agent with its inbox, by name."""
+        return sorted((agent_info(entry) for entry in self._open_services().directory), key=lambda info: info.name)
+
+    def dead_letters(self, agent_id: str | None = None) -> Sequence[DeadLetterRecord]:
+        """Deliveries that were given up, oldest first."""
+        return self._open_services().dead_letters.list(agent_id)
+
+    @property
+    def audit_log(self) -> AuditLog:
+        """The single trail of governance events."""
+        if self._services is None:
+            raise HubClosedError("the hub is not open; open it with Hub.open(store)")
+        return self._services.audit
+
+    @property
+    def _audit_log(self) -> AuditLog:
+        return self.audit_log
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the hub has closed or is closing."""
+        return self._closed
+
+    def health(self) -> Health:
+        """How the hub is."""
+        return health_of(self._open_services(), self._require_top())
+
+    def statistics(self) -> HubStatistics:
+        """Counts of what the hub has done and holds."""
+        return statistics_of(self._open_services(), self._require_top())
+
+    def tree(self) -> TreeNode:
+        """The supervision tree as it is now."""
+        self._open_services()
+        return self._require_top().tree()
+
+    def ref(self, name: str) -> Ref:
+        """The actor of a registered agent. Raises `NotFoundError`."""
+        self._open_services()
+        return self._require_top().group("agents").ref(name)
+
+    def _require_top(self) -> Supervisor:
+        assert self._top is not None
+        return self._top
+
+    # What the operator does.
+
+    async def close_session(self, session_id: str, reason: str = "closed_by_operator") -> SessionMetadata:
+        """Close a session. Raises `NotFoundError`. If cancelled: it still closes."""
+        services = self._open_services()
+        await trio.lowlevel.checkpoint()
+        return await services.close_session(session_id, reason)
+
+    async def set_rule(self, agent_id: str, rule: Rule) -> Rule:
+        """Replace an agent's rule, loosening included. If cancelled: done wholly or not at all."""
+        return await self._open_services().registry.set_rule(ops.SetRule(agent_id, rule), operator=True)
+
+    async def set_resume(self, agent_id: str, resume: Resume) -> Resume:
+        """Replace an agent's claims. If cancelled: done wholly or not at all."""
+        return await self._open_services().registry.set_resume(ops.SetResume(agent_id, resume))
+
+    async def set_skill(self, agent_id: str, skill_md: str | None) -> None:
+        """Replace or remove an agent's skill. If cancelled: done wholly or not at all."""
+        await self._open_services().registry.set_skill(ops.SetSkill(agent_id, skill_md))
+
+    async def unregister(self, agent_id: str) -> None:
+        """Strike an agent off. Raises `NotFoundError`. If cancelled: done wholly or not at all."""
+        await self._open_services().registry.unregister(agent_id)
+
+    def register_sweeper(self, name: str, interval: float, chore: Callable[[], Awaitable[Any]]) -> None:
+        """Run an async chore every `interval` seconds as a supervised actor."""
+        self._open_services()
+        self._require_top().group("sweepers").start_soon(sweeper_child(name, chore, interval))
+
+    async def unregister_sweeper(self, name: str) -> None:
+        """Stop a sweeper. Raises `NotFoundError`. If cancelled: it goes on stopping."""
+        self._open_services()
+        await self._require_top().group("sweepers").stop(name)
+
+    # Sweeps, by hand or by the sweepers.
+
+    async def _ttl_tick(self) -> int:
+        """One pass of the TTL sweep; how many sessions it ended. If cancelled: part of it is done."""
+        services = self._open_services()
+        now = services.clock.time()
+        ended = sweep_ttl(services.sessions, now)
+        for entry in services.directory:
+            if entry.inbox.expiring:
+                entry.inbox.expire(now)
+        await services.writer.flush()
+        await trio.lowlevel.checkpoint()
+        return ended
+
+    async def _expectation_tick(self) -> int:
+        """One pass of the expectation sweep; how many violations it found. If cancelled: part of it is done."""
+        services = self._open_services()
+        await trio.lowlevel.checkpoint()
+        return await services.expectations.sweep()
+
+    # Kernel events.
+
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, ActorRestart) and self._services is not None and not self._closed:
+            self._services.audit.write(
+                AUDIT_KIND_ACTOR_RESTARTED, actor=event.name, incarnation=event.incarnation + 1, delay=event.delay
+            )
+        if isinstance(event, ActorCrash) and self._services is not None:
+            self._services.crashes.append(f"{event.name}: {event.cause!r}")
+        if self._user_sink is not None:
+            self._user_sink(event)
+
+
+class _Loop(Actor):
+    """Runs an endless async function under supervision."""
+
+    def __init__(self, loop: Callable[[], Awaitable[None]], flush: Callable[[], Awaitable[None]]) -> None:
+        self._loop = loop
+        self._flush = flush
+
+    async def on_start(self, ctx: Context) -> None:
+        """Start the loop. If cancelled: it does not run."""
+        ctx.nursery.start_soon(self._loop)
+
+    async def on_stop(self, ctx: Context, why: str) -> None:
+        """Finish what is queued. If cancelled: the grace is over."""
+        await self._flush()
+
+
+def _check_intervals(ttl: float, expectation: float, ack: float, grace: float) -> None:
+    values = {
+        "ttl_sweep_interval": ttl,
+        "expectation_sweep_interval": expectation,
+        "invite_ack_timeout": ack,
+        "grace": grace,
+    }
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+            raise InvalidInput(f"{name}={value!r} must be a number of seconds, 0 or more", field=name)

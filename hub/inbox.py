@@ -1,0 +1,317 @@
+"""One agent's inbox: the mailbox that enforces its cap, the desk that orders it, and the connection that it goes out by.
+
+Everything here is synchronous. A pending delivery holds a slot of the bounded mailbox, on lease, from the moment its
+envelope is admitted until its receipt comes back, so the cap is exact for offline agents and over restarts. The agent's
+actor (`InboxActor`) owns the timers of redelivery.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import trio
+
+from ..actors.runtime.actor import Actor, Context
+from ..actors.sessions.rule import InboxBlock
+from ..mailbox.box import Mailbox, Statistics
+from ..mailbox.envelope import Envelope
+from ..mailbox.errors import InboxFull, LinkClosed
+from ..transports.frames import NotifyFrame
+from .desk import Delivery, Desk, is_counted
+
+if TYPE_CHECKING:
+    from .connections import Connection
+
+_TOKEN = object()
+
+
+@attrs.frozen
+class Redelivery:
+    """How often and how soon a failed delivery is tried again."""
+
+    max_attempts: int = 5
+    """After so many failures it becomes a dead letter."""
+    backoff: float = 0.1
+    """Seconds before the second attempt."""
+    factor: float = 2.0
+    """What each further failure multiplies it by."""
+    max_backoff: float = 30.0
+    """Seconds at most."""
+
+    def delay(self, attempt: int) -> float:
+        """Seconds to wait after the failure of attempt `attempt`, which counts from 1."""
+        exponent = min(max(attempt - 1, 0), 64)
+        return min(self.max_backoff, self.backoff * math.pow(self.factor, exponent))
+
+
+DeadLetters = Callable[[str, Envelope, str, int], None]
+Settled = Callable[[str, Envelope], None]
+
+
+class Inbox:
+    """Pending deliveries of one agent, on the hub's side."""
+
+    __slots__ = (
+        "_dead",
+        "_redelivery",
+        "_settled",
+        "_wake_at",
+        "agent_id",
+        "connection",
+        "desk",
+        "expiring",
+        "mailbox",
+        "overflow",
+        "wake",
+    )
+
+    def __init__(
+        self,
+        agent_id: str,
+        name: str,
+        block: InboxBlock,
+        redelivery: Redelivery,
+        *,
+        dead: DeadLetters,
+        settled: Settled,
+        pressure: Callable[[Statistics], None],
+    ) -> None:
+        self.agent_id = agent_id
+        self.mailbox: Mailbox[Any] = Mailbox(
+            math.inf if block.max_pending is None else block.max_pending,
+            "block" if block.overflow == "block" else "reject",
+            high_water=block.high_water or None,
+            name=name,
+            on_high_water=pressure,
+        )
+        self.overflow = block.overflow
+        self.desk = Desk()
+        self.connection: Connection | None = None
+        self.wake: Callable[[float], None] | None = None
+        self._wake_at = math.inf
+        self.expiring = False
+        self._redelivery = redelivery
+        self._dead = dead
+        self._settled = settled
+
+    def set_block(self, block: InboxBlock) -> None:
+        """Follow a changed rule; a lower cap throws nothing out."""
+        self.overflow = block.overflow
+        self.mailbox.set_limits(
+            math.inf if block.max_pending is None else block.max_pending,
+            "block" if block.overflow == "block" else "reject",
+            high_water=block.high_water or None,
+        )
+
+    # Admission: a slot is taken in the same step in which the envelope is judged.
+
+    def reserve(self) -> bool:
+        """Take a slot; True where one was taken. Raises `InboxFull` under `reject` and `block`."""
+        if self.overflow in ("drop_oldest", "drop_newest") and self.mailbox.free < 1:
+            return False
+        self.mailbox.put_nowait(_TOKEN)
+        self.mailbox.take_nowait(lease=True)
+        return True
+
+    async def wait_for_slot(self) -> None:
+        """Wait until the inbox has room. If cancelled: no slot is taken."""
+        await self.mailbox.put(_TOKEN)
+        self.mailbox.take_nowait()
+
+    def give_back(self) -> None:
+        """Return a reserved slot."""
+        self.mailbox.release()
+
+    def deliver(self, envelope: Envelope, reserved: bool, expires_at: float | None) -> None:
+        """Hand over an accepted envelope. One without a slot drops the oldest or itself, by the policy."""
+        counted = is_counted(envelope)
+        if counted and not reserved and not self._make_room(envelope):
+            return
+        self.expiring = self.expiring or expires_at is not None
+        self.desk.add(Delivery(envelope, counted, 0, expires_at))
+        if self.connection is not None:
+            self.pump()
+
+    def _make_room(self, envelope: Envelope) -> bool:
+        if self.mailbox.free >= 1:
+            return self.reserve()
+        victim = self.desk.drop_oldest() if self.overflow == "drop_oldest" else None
+        if victim is None:
+            self._dead(self.agent_id, envelope, self.overflow, 0)
+            return False
+        self._dead(self.agent_id, victim.envelope, self.overflow, victim.attempt)
+        return True  # the victim's slot passes to the newcomer
+
+    def restore(self, envelope: Envelope, attempt: int = 0, expires_at: float | None = None) -> None:
+        """Take up a delivery that was pending before a restart, past the cap if need be."""
+        counted = is_counted(envelope)
+        if counted:
+            self.mailbox.put_nowait(_TOKEN, force=True)
+            self.mailbox.take_nowait(lease=True)
+        self.expiring = self.expiring or expires_at is not None
+        self.desk.add(Delivery(envelope, counted, attempt, expires_at))
+
+    # Delivery.
+
+    def connect(self, connection: Connection, window: int | None) -> None:
+        """Deliver over this connection from now on; what was out on another goes out again."""
+        self.desk.lost_connection()
+        self.connection = connection
+        self.desk.set_window(window)
+        self.pump()
+
+    def disconnect(self, connection: Connection) -> None:
+        """The connection has gone; everything waits for the next one."""
+        if self.connection is connection:
+            self.connection = None
+            self.desk.lost_connection()
+
+    def set_window(self, window: int | None) -> None:
+        """Change how many deliveries are out at once."""
+        self.desk.set_window(window)
+        self.pump()
+
+    def watch(self, session_id: str) -> None:
+        """Push this session's deliveries whatever the window."""
+        self.desk.watch(session_id)
+        self.pump()
+
+    def pump(self) -> None:
+        """Push what may go out now."""
+        connection = self.connection
+        if connection is None:
+            return
+        for delivery in self.desk.push(trio.current_time()):
+            if delivery.expires_at is not None and delivery.expires_at <= connection.now():
+                self._give_up(delivery, "ttl_seconds")
+                continue
+            try:
+                connection.send_nowait(NotifyFrame(self.agent_id, delivery.envelope, delivery.attempt))
+            except LinkClosed:
+                self.disconnect(connection)
+                return
+
+    # Receipts.
+
+    def ack(self, session_id: str, sequence: int) -> bool:
+        """The delivery is handled; False where it was not out."""
+        delivery = self.desk.ack(session_id, sequence)
+        if delivery is None:
+            return False
+        if delivery.counted:
+            self.mailbox.release()
+        self._settled(self.agent_id, delivery.envelope)
+        self.pump()
+        return True
+
+    def nack(self, session_id: str, sequence: int, reason: str) -> bool:
+        """The delivery failed: retry after a backoff, or give up after the last attempt."""
+        now = trio.current_time()
+        delivery = self.desk.nack(session_id, sequence, now)
+        if delivery is None:
+            return False
+        if delivery.attempt >= self._redelivery.max_attempts:
+            self._give_up(self._take_back(delivery), reason or "failed")
+            return True
+        self.desk.hold(session_id, now + self._redelivery.delay(delivery.attempt))
+        self._wake_for_held(now)
+        self.pump()
+        return True
+
+    def _wake_for_held(self, now: float) -> None:
+        """Keep one timer running, for the earliest backoff."""
+        at = self.desk.next_release()
+        if at is not None and at < self._wake_at and self.wake is not None:
+            self._wake_at = at
+            self.wake(max(0.0, at - now))
+
+    def _take_back(self, delivery: Delivery) -> Delivery:
+        self.desk.remove(delivery)
+        return delivery
+
+    def _give_up(self, delivery: Delivery, reason: str) -> None:
+        self.desk.ack(delivery.envelope.session_id, delivery.envelope.sequence)
+        if delivery.counted:
+            self.mailbox.release()
+        self._dead(self.agent_id, delivery.envelope, reason, delivery.attempt)
+        self._settled(self.agent_id, delivery.envelope)
+        self.pump()
+
+    def tick(self) -> None:
+        """A backoff is over."""
+        now = trio.current_time()
+        self._wake_at = math.inf
+        self.desk.release_held(now)
+        self._wake_for_held(now)
+        self.pump()
+
+    def expire(self, now: float) -> None:
+        """Give up what has waited longer than its `ttl_seconds`."""
+        for delivery in self.desk.take_expired(now):
+            if delivery.counted:
+                self.mailbox.release()
+            self._dead(self.agent_id, delivery.envelope, "ttl_seconds", delivery.attempt)
+            self._settled(self.agent_id, delivery.envelope)
+
+    def empty(self, reason: str) -> None:
+        """Dead-letter everything: the agent was unregistered."""
+        for delivery in self.desk.take_all():
+            if delivery.counted:
+                self.mailbox.release()
+                self._dead(self.agent_id, delivery.envelope, reason, delivery.attempt)
+        self.mailbox.close()
+
+    @property
+    def pending(self) -> int:
+        """Deliveries that hold a slot."""
+        return self.mailbox.used
+
+    def full_error(self) -> InboxFull:
+        """The refusal of a sender."""
+        statistics = self.mailbox.statistics()
+        return InboxFull(
+            f"the inbox of {self.mailbox.name!r} holds {statistics.current_used} of {statistics.max_capacity} deliveries; "
+            "wait until it has handled some, or raise its Rule.inbox.max_pending",
+            agent=self.mailbox.name,
+            depth=statistics.current_used,
+            cap=statistics.max_capacity,
+        )
+
+
+@attrs.frozen
+class _Tick:
+    """A backoff may be over."""
+
+
+@attrs.frozen
+class _WakeIn:
+    """Tick after so many seconds."""
+
+    delay: float
+    """Seconds."""
+
+
+class InboxActor(Actor):
+    """A registered agent as the hub's supervision tree shows it: it runs the timers of its inbox."""
+
+    def __init__(self, inbox: Inbox) -> None:
+        self._inbox = inbox
+
+    async def on_start(self, ctx: Context) -> None:
+        """Take the timers over; a backoff that was running when the last incarnation ended is over now.
+
+        If cancelled: the next incarnation takes over.
+        """
+        ref = ctx.ref
+        self._inbox.wake = lambda delay: ref.tell(_WakeIn(delay))
+        self._inbox.tick()
+
+    async def receive(self, message: Any, ctx: Context) -> None:
+        """Run a timer. If cancelled: the next incarnation ticks when it starts."""
+        if isinstance(message, _WakeIn):
+            ctx.after(message.delay, _Tick())
+        else:
+            self._inbox.tick()

@@ -1,0 +1,245 @@
+"""The rows of the door: what each operation does. Authorisation by identity is the door's; by membership it is here."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from ..actors.sessions import operations as ops
+from ..actors.sessions.identity import Passport, Resume
+from ..actors.sessions.lifecycle import Note, check_member, check_open, judge
+from ..actors.sessions.metadata import SessionMetadata
+from ..actors.sessions.rule import Rule
+from ..mailbox.envelope import Envelope
+from ..mailbox.errors import AccessDeniedError, InvalidInput, NetworkError
+from ..mailbox.events import AUDIT_KIND_ACTOR_RESTARTED, AUDIT_KIND_TURN_FAILED, EV_TURN_SKIPPED
+from .connections import Connection
+from .directory import SORTS
+from .door import Row, member_of
+
+if TYPE_CHECKING:
+    from .services import Services
+
+MAX_MESSAGE = 500
+MAX_LISTED = 1000
+
+
+class Operations:
+    """Handlers of the control calls."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def rows(self) -> dict[str, Row]:
+        """Every operation by name."""
+        table = (
+            Row(ops.Register, self.register, None),
+            Row(ops.Unregister, self.unregister),
+            Row(ops.SetWindow, self.set_window),
+            Row(ops.Watch, self.watch),
+            Row(ops.OpenSession, self.open_session, "creator_id"),
+            Row(ops.CloseSession, self.close_session),
+            Row(ops.GetSession, self.get_session, None),
+            Row(ops.ListSessions, self.list_sessions, None),
+            Row(ops.ReadWal, self.read_wal, None),
+            Row(ops.CanSend, self.can_send),
+            Row(ops.FindByCausation, self.find_by_causation),
+            Row(ops.GetAgent, self.get_agent, None),
+            Row(ops.GetResume, self.get_resume, None),
+            Row(ops.GetRule, self.get_rule, None),
+            Row(ops.GetSkill, self.get_skill, None),
+            Row(ops.NamesFor, self.names_for, None),
+            Row(ops.ListAgents, self.list_agents, None),
+            Row(ops.SetResume, self.set_resume),
+            Row(ops.AddExample, self.add_example),
+            Row(ops.SetSkill, self.set_skill),
+            Row(ops.SetRule, self.set_rule),
+            Row(ops.ReportTurnFailure, self.report_turn_failure),
+            Row(ops.SkipTurn, self.skip_turn),
+        )
+        return {row.params.op: row for row in table}
+
+    # Identity.
+
+    async def register(self, connection: Connection, op: ops.Register) -> ops.Registered:
+        """Register and bind."""
+        registered, entry = await self._services.registry.register(op)
+        connection.bind(entry, op.window)
+        return registered
+
+    async def unregister(self, connection: Connection, op: ops.Unregister) -> None:
+        """Strike off."""
+        await self._services.registry.unregister(op.agent_id)
+
+    def set_window(self, connection: Connection, op: ops.SetWindow) -> None:
+        """Change the flow of deliveries."""
+        connection.bound[op.agent_id].inbox.set_window(op.window)
+
+    def watch(self, connection: Connection, op: ops.Watch) -> None:
+        """Push one session through."""
+        connection.bound[op.agent_id].inbox.watch(op.session_id)
+
+    def get_agent(self, connection: Connection, op: ops.GetAgent) -> Passport:
+        """A passport."""
+        self._known(connection)
+        return self._services.directory.entry(op.name_or_id).passport
+
+    def get_resume(self, connection: Connection, op: ops.GetResume) -> Resume:
+        """A résumé."""
+        self._known(connection)
+        return self._services.directory.entry(op.agent_id).resume
+
+    def get_rule(self, connection: Connection, op: ops.GetRule) -> Rule:
+        """One's own rule; another's is nobody's business."""
+        entry = self._services.directory.entry(op.agent_id)
+        if entry.agent_id not in connection.bound:
+            raise AccessDeniedError("an agent reads only its own rule")
+        return entry.rule
+
+    def get_skill(self, connection: Connection, op: ops.GetSkill) -> str | None:
+        """A skill as it was set; the reader renders the fallback."""
+        self._known(connection)
+        return self._services.directory.entry(op.agent_id).stored.skill_md
+
+    def names_for(self, connection: Connection, op: ops.NamesFor) -> dict[str, str]:
+        """Ids to names."""
+        self._known(connection)
+        return self._services.directory.names(op.agent_ids)
+
+    def list_agents(self, connection: Connection, op: ops.ListAgents) -> tuple[Passport, ...]:
+        """Search."""
+        self._known(connection)
+        return tuple(entry.passport for entry in self._services.search(op))
+
+    def _known(self, connection: Connection) -> None:
+        if not connection.bound:
+            raise AccessDeniedError("register or attach an agent on this connection first")
+
+    def set_resume(self, connection: Connection, op: ops.SetResume) -> Awaitable[Resume]:
+        """Replace."""
+        return self._services.registry.set_resume(op)
+
+    def add_example(self, connection: Connection, op: ops.AddExample) -> Awaitable[Resume]:
+        """Append."""
+        return self._services.registry.add_example(op)
+
+    def set_skill(self, connection: Connection, op: ops.SetSkill) -> Awaitable[None]:
+        """Replace."""
+        return self._services.registry.set_skill(op)
+
+    def set_rule(self, connection: Connection, op: ops.SetRule) -> Awaitable[Rule]:
+        """Tighten."""
+        return self._services.registry.set_rule(op, operator=False)
+
+    # Sessions.
+
+    def open_session(self, connection: Connection, op: ops.OpenSession) -> Awaitable[SessionMetadata]:
+        """Open and wait for the answers."""
+        return self._services.handshakes.open(op)
+
+    def close_session(self, connection: Connection, op: ops.CloseSession) -> Awaitable[SessionMetadata]:
+        """Close as a member."""
+        return self._services.close_session(op.session_id, op.reason, by=op.agent_id)
+
+    async def get_session(self, connection: Connection, op: ops.GetSession) -> SessionMetadata:
+        """A snapshot, for members."""
+        cell = await self._services.sessions.get(op.session_id)
+        member_of(connection, cell)
+        return cell.metadata()
+
+    async def list_sessions(self, connection: Connection, op: ops.ListSessions) -> tuple[SessionMetadata, ...]:
+        """The sessions of this connection's agents."""
+        members = list(connection.bound)
+        if op.agent_id is not None:
+            if op.agent_id not in connection.bound:
+                raise AccessDeniedError("an agent lists only its own sessions")
+            members = [op.agent_id]
+        return tuple(await self._services.list_sessions(members, op.state, min(op.limit, MAX_LISTED)))
+
+    def read_wal(self, connection: Connection, op: ops.ReadWal) -> Any:
+        """The log as a member sees it."""
+        cell = self._services.sessions.resident(op.session_id)
+        if cell is None:
+            return self._read_loaded(connection, op)
+        return self._services.reader.read(op, self._reader(connection, cell, op.agent_id))
+
+    async def _read_loaded(self, connection: Connection, op: ops.ReadWal) -> Any:
+        cell = await self._services.sessions.get(op.session_id)
+        return await self._services.reader.read_later(op, self._reader(connection, cell, op.agent_id))
+
+    def _reader(self, connection: Connection, cell: Any, agent_id: str | None) -> tuple[str, ...]:
+        if agent_id is None:
+            member_of(connection, cell)
+            return tuple(who for who in cell.setup.participants if who in connection.bound)
+        if agent_id not in connection.bound:
+            raise AccessDeniedError(f"this connection does not act as {agent_id!r}")
+        check_member(cell.live, agent_id)
+        return (agent_id,)
+
+    def can_send(self, connection: Connection, op: ops.CanSend) -> Any:
+        """The rules by which the hub would judge."""
+        return self._services.can_send(op.session_id, op.agent_id, op.event_type)
+
+    async def find_by_causation(self, connection: Connection, op: ops.FindByCausation) -> Envelope | None:
+        """The member's own answer to an envelope."""
+        cell = await self._services.sessions.get(op.session_id)
+        check_member(cell.live, op.agent_id)
+        found = None
+        async for envelope in self._services.reader.each(op.session_id):
+            if envelope.sender_id == op.agent_id and envelope.causation_id == op.causation_id:
+                found = envelope
+        return found
+
+    # Turns.
+
+    async def report_turn_failure(self, connection: Connection, op: ops.ReportTurnFailure) -> None:
+        """Audit a failed turn, and the restart of the agent's actor where there was one."""
+        cell = await self._services.sessions.get(op.session_id)
+        check_member(cell.live, op.agent_id)
+        entry = self._services.directory.entry(op.agent_id)
+        self._services.audit.write(
+            AUDIT_KIND_TURN_FAILED,
+            agent_id=entry.agent_id,
+            name=entry.name,
+            session_id=op.session_id,
+            envelope_id=op.envelope_id,
+            exc_type=op.exc_type[:MAX_MESSAGE],
+            exc_message=op.exc_message[:MAX_MESSAGE],
+        )
+        if op.incarnation:
+            self._services.audit.write(
+                AUDIT_KIND_ACTOR_RESTARTED, actor=entry.name, agent_id=entry.agent_id, incarnation=op.incarnation
+            )
+
+    async def skip_turn(self, connection: Connection, op: ops.SkipTurn) -> None:
+        """Give up one's turn, if it is one's turn."""
+        cell = await self._services.sessions.get(op.session_id)
+        check_member(cell.live, op.agent_id)
+        self._services.skip_turn(cell, op.agent_id, op.reason[:MAX_MESSAGE])
+
+
+def probe(cell: Any, agent_id: str, event_type: str, now: float) -> bool:
+    """Whether a send of this kind would be judged legal now."""
+    live = cell.tail
+    data = {"text": "?"}
+    try:
+        check_member(live, agent_id)
+        check_open(live, now)
+        judge(live, cell.adapter, Envelope(cell.session_id, agent_id, None, event_type, data))
+    except NetworkError:
+        return False
+    return True
+
+
+def skip_note(agent_id: str, reason: str) -> Note:
+    """The hub's note that a turn is skipped."""
+    return Note(EV_TURN_SKIPPED, {"agent_id": agent_id, "reason": reason})
+
+
+def check_search(op: ops.ListAgents) -> ops.ListAgents:
+    """The search, if it is in range."""
+    if op.sort_by not in SORTS:
+        raise InvalidInput(f"sort_by={op.sort_by!r} is unknown; use one of {', '.join(SORTS)}", field="sort_by")
+    return op if op.limit <= MAX_LISTED else attrs.evolve(op, limit=MAX_LISTED)

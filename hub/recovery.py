@@ -1,0 +1,65 @@
+"""What a hub does with its store when it opens: identities first, then the sessions that have work left.
+
+One unreadable document or log is set aside and reported; everything else works.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from ..mailbox.errors import AgorioError
+from .records import StoredAgent, from_bytes
+from .sessions import StoredSession
+from .stores.protocol import Document
+
+if TYPE_CHECKING:
+    from .services import Services
+
+PAGE = 1024
+_log = logging.getLogger("agorio.hub")
+
+
+async def recover(services: Services) -> None:
+    """Take up where the last hub on this store left off. If cancelled: the hub does not open."""
+    await _each(services, "agent/", _recover_agent)
+    await _each(services, "open/", _recover_session)
+    for entry in services.directory:
+        services.ids.floor(entry.agent_id)
+
+
+async def _each(services: Services, prefix: str, recover_one: object) -> None:
+    after = ""
+    while page := await services.store.scan(prefix, after, PAGE):
+        after = page[-1].key
+        for document in page:
+            try:
+                await recover_one(services, document)  # type: ignore[operator]  # one of the two below
+            except AgorioError as error:
+                _log.warning("%s is set aside: %s", document.key, error)
+                services.quarantined[document.key] = str(error)
+
+
+async def _recover_agent(services: Services, document: Document) -> None:
+    services.registry.admit(from_bytes(document.body, StoredAgent))
+
+
+async def _recover_session(services: Services, document: Document) -> None:
+    session_id = document.key.partition("/")[2]
+    sessions = services.sessions
+    try:
+        stored = await services.store.get(f"session/{session_id}")
+        if stored is None:
+            return
+        cell = await sessions.load(from_bytes(stored.body, StoredSession).setup)
+    except AgorioError as error:
+        sessions.quarantined[session_id] = str(error)
+        raise
+    sessions.adopt(cell)
+    services.ids.floor(session_id)
+    await sessions.delivery.restore(cell)
+    if not cell.live.terminal:
+        services.expectations.enrol(cell, cell.setup.created_at)
+    if cell.live.state == "pending" and cell.setup.ack_deadline is not None:
+        sessions.deadlines.add(cell.setup.ack_deadline, session_id)
+    sessions.delivery.retire_if_settled(cell)

@@ -1,0 +1,330 @@
+"""The registry and its clerk: every change of who is registered is decided, recorded, applied and announced in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+from ..actors.runtime.actor import Actor, Context
+from ..actors.runtime.child import Child
+from ..actors.runtime.supervisor import Supervisor
+from ..actors.sessions.identity import (
+    ObservedStat,
+    Passport,
+    Resume,
+    ResumeExample,
+    check_passport,
+    check_resume,
+)
+from ..actors.sessions.operations import (
+    AddExample,
+    Register,
+    Registered,
+    SetResume,
+    SetRule,
+    SetSkill,
+)
+from ..actors.sessions.rule import Rule, check_rule
+from ..mailbox.clock import Clock, iso
+from ..mailbox.errors import AccessDeniedError, AgorioError, ConflictError, InvalidInput, NameTaken
+from ..mailbox.events import (
+    AUDIT_KIND_AGENT_ATTACHED,
+    AUDIT_KIND_AGENT_REGISTERED,
+    AUDIT_KIND_AGENT_UNREGISTERED,
+    AUDIT_KIND_RESUME_SET,
+    AUDIT_KIND_RULE_SET,
+    AUDIT_KIND_SKILL_SET,
+)
+from .audit import AuditLog
+from .auth import AuthRegistry
+from .directory import Directory, Entry
+from .governance import Governance, allow, loosened
+from .inbox import Inbox, InboxActor
+from .log_writer import LogWriter
+from .records import StoredAgent, to_bytes, without_claim
+from .sessions import Sessions
+from .stores.protocol import Put
+
+MAX_SKILL = 262_144
+
+
+@attrs.frozen
+class _Do:
+    """One change for the clerk."""
+
+    work: Callable[[], Any]
+    """Decides and records; an async callable."""
+
+
+class Clerk(Actor):
+    """Makes the registry's changes one at a time."""
+
+    async def receive(self, message: Any, ctx: Context) -> Any:
+        """Make one change. If cancelled: it was made wholly or not at all, as the store says."""
+        return await message.work()
+
+
+class Registry:
+    """Registration and the records of identity."""
+
+    def __init__(
+        self,
+        *,
+        directory: Directory,
+        sessions: Sessions,
+        writer: LogWriter,
+        audit: AuditLog,
+        clock: Clock,
+        auth: AuthRegistry,
+        governance: Governance,
+        mint: Callable[[], str],
+        make_inbox: Callable[[Passport, Rule], Inbox],
+    ) -> None:
+        self._directory = directory
+        self._sessions = sessions
+        self._writer = writer
+        self._audit = audit
+        self._clock = clock
+        self._governance = governance
+        self._mint = mint
+        self._make_inbox = make_inbox
+        self.auth = auth
+        self.agents: Supervisor | None = None
+        self.ask: Callable[[Any], Any] | None = None
+
+    async def _in_turn(self, work: Callable[[], Any]) -> Any:
+        assert self.ask is not None
+        return await self.ask(_Do(work))
+
+    # Registration.
+
+    async def register(self, op: Register) -> tuple[Registered, Entry]:
+        """Register or re-attach an identity. Raises `AuthError`, `NameTaken`, `InvalidInput`, `AccessDeniedError`.
+
+        If cancelled: it is registered wholly or not at all.
+        """
+        passport = check_passport(op.passport)
+        _check_records(op.resume, op.skill_md, op.rule)
+        credentials = op.credentials if op.credentials is not None else passport.auth
+        stored = self._directory.find(passport.name)
+        if stored is not None and not op.attach:
+            raise _taken(stored)
+        scheme = stored.passport.auth.scheme if stored is not None else credentials.scheme
+        await self.auth.get(scheme).verify(passport, credentials)
+        registered: tuple[Registered, Entry] = await self._in_turn(lambda: self._register(op, passport))
+        return registered
+
+    async def _register(self, op: Register, passport: Passport) -> tuple[Registered, Entry]:
+        entry = self._directory.find(passport.name)
+        allow(self._governance.arbiter.authorize_register(passport, op.rule or (entry.rule if entry else Rule())))
+        if entry is None:
+            entry = await self._enter(op, passport)
+            return _registered(entry, attached=False), entry
+        if not op.attach:
+            raise _taken(entry)
+        await self._reattach(op, entry)
+        return _registered(entry, attached=True), entry
+
+    async def _enter(self, op: Register, passport: Passport) -> Entry:
+        now = iso(self._clock.time())
+        stamped = attrs.evolve(without_claim(passport), agent_id=self._mint(), created_at=now)
+        resume = attrs.evolve(op.resume or Resume(), observed={}, last_updated=now, version=1)
+        stored = StoredAgent(stamped, resume, op.rule or Rule(), op.skill_md)
+        record = self._audit.record(AUDIT_KIND_AGENT_REGISTERED, agent_id=stamped.agent_id, name=stamped.name)
+        await self._writer.write(Put(_key(stamped.agent_id), to_bytes(stored), 0), self._audit.change(record))
+        self._audit.committed(record)
+        return self.admit(stored)
+
+    def admit(self, stored: StoredAgent) -> Entry:
+        """Give a stored identity its inbox and its actor."""
+        inbox = self._make_inbox(stored.passport, stored.rule)
+        entry = Entry(stored, inbox)
+        self._directory.add(entry)
+        assert self.agents is not None
+        self.agents.start_soon(Child(_actor_name(entry), lambda: InboxActor(inbox), grace=0.5))
+        return entry
+
+    async def _reattach(self, op: Register, entry: Entry) -> None:
+        stored, kinds = entry.stored, []
+        if op.resume is not None and _claims(op.resume) != _claims(stored.resume):
+            stored = attrs.evolve(stored, resume=self._updated(stored.resume, op.resume))
+            kinds.append(AUDIT_KIND_RESUME_SET)
+        if op.skill_md is not None and op.skill_md != stored.skill_md:
+            stored = attrs.evolve(stored, skill_md=op.skill_md)
+            kinds.append(AUDIT_KIND_SKILL_SET)
+        if op.rule is not None and _bare(op.rule) != _bare(stored.rule):
+            self._refuse_loosening(stored.rule, op.rule)
+            stored = attrs.evolve(stored, rule=attrs.evolve(op.rule, version=stored.rule.version + 1))
+            kinds.append(AUDIT_KIND_RULE_SET)
+        await self._record(entry, stored, [*kinds, AUDIT_KIND_AGENT_ATTACHED])
+
+    def _updated(self, old: Resume, new: Resume) -> Resume:
+        return attrs.evolve(
+            new, observed=old.observed, version=old.version + 1, last_updated=iso(self._clock.time())
+        )
+
+    def _refuse_loosening(self, old: Rule, new: Rule) -> None:
+        field = loosened(old, new)
+        if field is not None:
+            raise AccessDeniedError(f"an agent cannot loosen its own rule: {field}; ask the hub's operator", field=field)
+
+    async def _record(self, entry: Entry, stored: StoredAgent, kinds: list[str], **fields: Any) -> None:
+        records = [self._audit.record(kind, agent_id=entry.agent_id, name=entry.name, **fields) for kind in kinds]
+        await self._writer.write(Put(_key(entry.agent_id), to_bytes(stored)), self._audit.change(*records))
+        rule_changed = stored.rule is not entry.rule
+        self._directory.replace(entry, stored)
+        if rule_changed:
+            entry.bucket = None
+            entry.inbox.set_block(stored.rule.inbox)
+        self._audit.committed(*records)
+
+    async def unregister(self, agent_id: str) -> None:
+        """Strike an agent off: its mail becomes dead letters, its sessions go on or close without it.
+
+        Raises `NotFoundError`. If cancelled: it is done wholly or not at all.
+        """
+        self._directory.entry(agent_id)
+        await self._in_turn(lambda: self._unregister(agent_id))
+
+    async def _unregister(self, agent_id: str) -> None:
+        entry = self._directory.entry(agent_id)
+        record = self._audit.record(AUDIT_KIND_AGENT_UNREGISTERED, agent_id=entry.agent_id, name=entry.name)
+        await self._writer.write(Put(_key(entry.agent_id), None), self._audit.change(record))
+        for session_id in list(entry.sessions):
+            cell = self._sessions.resident(session_id)
+            if cell is not None and not cell.live.terminal:
+                self._sessions.depart(cell, entry.agent_id)
+        entry.inbox.empty("unregistered")
+        if entry.inbox.connection is not None:
+            entry.inbox.connection.unbind(entry)
+        self._directory.remove(entry.agent_id)
+        assert self.agents is not None
+        self.agents.stop_soon(_actor_name(entry))
+        self._audit.committed(record)
+
+    # Records.
+
+    async def set_resume(self, op: SetResume) -> Resume:
+        """Replace a résumé; the track record stays. Raises `ConflictError`. If cancelled: done wholly or not at all."""
+        _check_records(op.resume, None, None)
+        resume: Resume = await self._in_turn(lambda: self._set_resume(op))
+        return resume
+
+    async def _set_resume(self, op: SetResume) -> Resume:
+        entry = self._directory.entry(op.agent_id)
+        if op.expected_version is not None and op.expected_version != entry.resume.version:
+            raise ConflictError(
+                f"the résumé is at version {entry.resume.version}, not {op.expected_version}; read it again",
+                version=entry.resume.version,
+            )
+        resume = self._updated(entry.resume, op.resume)
+        await self._record(
+            entry,
+            attrs.evolve(entry.stored, resume=resume),
+            [AUDIT_KIND_RESUME_SET],
+            version=resume.version,
+            source="tenant",
+        )
+        return resume
+
+    async def add_example(self, op: AddExample) -> Resume:
+        """Append an example. If cancelled: done wholly or not at all."""
+        resume: Resume = await self._in_turn(lambda: self._add_example(op.agent_id, op.example))
+        return resume
+
+    async def _add_example(self, agent_id: str, example: ResumeExample) -> Resume:
+        entry = self._directory.entry(agent_id)
+        longer = attrs.evolve(entry.resume, examples=(*entry.resume.examples, example))
+        return await self._set_resume(SetResume(agent_id, check_resume(longer)))
+
+    async def set_skill(self, op: SetSkill) -> None:
+        """Replace or remove a skill. If cancelled: done wholly or not at all."""
+        _check_records(None, op.skill_md, None)
+
+        async def work() -> None:
+            entry = self._directory.entry(op.agent_id)
+            stored = attrs.evolve(entry.stored, skill_md=op.skill_md)
+            await self._record(entry, stored, [AUDIT_KIND_SKILL_SET], removed=op.skill_md is None)
+
+        await self._in_turn(work)
+
+    async def set_rule(self, op: SetRule, *, operator: bool) -> Rule:
+        """Replace a rule; an agent may only tighten its own. If cancelled: done wholly or not at all."""
+        check_rule(op.rule)
+
+        async def work() -> Rule:
+            entry = self._directory.entry(op.agent_id)
+            if not operator:
+                self._refuse_loosening(entry.rule, op.rule)
+            rule = attrs.evolve(op.rule, version=entry.rule.version + 1)
+            await self._record(
+                entry, attrs.evolve(entry.stored, rule=rule), [AUDIT_KIND_RULE_SET], version=rule.version
+            )
+            return rule
+
+        done: Rule = await self._in_turn(work)
+        return done
+
+    async def observe(self, agent_id: str, capability: str, stat: ObservedStat) -> None:
+        """Write a track record. If cancelled: done wholly or not at all."""
+
+        async def work() -> None:
+            entry = self._directory.entry(agent_id)
+            resume = attrs.evolve(
+                entry.resume,
+                observed={**entry.resume.observed, capability: stat},
+                version=entry.resume.version + 1,
+                last_updated=iso(self._clock.time()),
+            )
+            await self._record(
+                entry,
+                attrs.evolve(entry.stored, resume=resume),
+                [AUDIT_KIND_RESUME_SET],
+                version=resume.version,
+                source="observed",
+                capability=capability,
+            )
+
+        await self._in_turn(work)
+
+
+def _check_records(resume: Resume | None, skill_md: str | None, rule: Rule | None) -> None:
+    if resume is not None:
+        check_resume(resume)
+    if rule is not None:
+        check_rule(rule)
+    if skill_md is not None and (not isinstance(skill_md, str) or len(skill_md) > MAX_SKILL):
+        raise InvalidInput(f"skill_md must be markdown of at most {MAX_SKILL} characters", field="skill_md")
+
+
+def _taken(entry: Entry) -> NameTaken:
+    return NameTaken(
+        f"the name {entry.name!r} is registered already as {entry.agent_id}; choose another, or pass attach=True",
+        name=entry.name,
+        agent_id=entry.agent_id,
+    )
+
+
+def _registered(entry: Entry, attached: bool) -> Registered:
+    return Registered(entry.agent_id, entry.passport, entry.resume, entry.rule, attached)
+
+
+def _claims(resume: Resume) -> Resume:
+    return attrs.evolve(resume, observed={}, version=1, last_updated="")
+
+
+def _bare(rule: Rule) -> Rule:
+    return attrs.evolve(rule, version=1)
+
+
+def _key(agent_id: str) -> str:
+    return f"agent/{agent_id}"
+
+
+def _actor_name(entry: Entry) -> str:
+    return entry.name
+
+
+__all__ = ["AgorioError", "Clerk", "Registry"]

@@ -1,0 +1,333 @@
+"""All sessions at work: judged here, committed by the log writer, delivered when durable.
+
+The order of one session is the order in which its steps were submitted. Each commit carries the envelopes, the audit
+records and the documents that belong together, so a crash leaves all of them or none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+
+from ..actors.sessions.adapters.registry import AdapterRegistry
+from ..actors.sessions.lifecycle import (
+    Close,
+    Command,
+    Depart,
+    Invite,
+    Live,
+    Post,
+    Step,
+    begin,
+    fold,
+    recipients,
+    step,
+)
+from ..actors.sessions.metadata import SessionSetup
+from ..mailbox.clock import Clock
+from ..mailbox.codec import decode_envelope
+from ..mailbox.envelope import Envelope
+from ..mailbox.errors import AgorioError, NotFoundError, QuarantinedError
+from ..mailbox.events import (
+    AUDIT_KIND_SESSION_CLOSED,
+    AUDIT_KIND_SESSION_CREATED,
+    AUDIT_KIND_SESSION_EXPIRED,
+    EV_SESSION_EXPIRED,
+    SESSION_END,
+)
+from .audit import AuditLog
+from .deadlines import Deadlines
+from .delivery import Delivery
+from .desk import is_counted
+from .directory import Directory, Entry
+from .governance import Governance, Grant
+from .log_writer import LogWriter
+from .records import from_bytes, to_bytes
+from .session import Answer, SessionCell, Work, stream_of
+from .session_log import SessionLog
+from .stores.protocol import Change, Put
+
+PAGE = 1024
+
+
+@attrs.frozen
+class StoredSession:
+    """What the store keeps of a session besides its log."""
+
+    setup: SessionSetup
+    """What was fixed at opening."""
+    state: str = "open"
+    """`open`, `closed` or `expired`."""
+
+
+class Sessions:
+    """The sessions of one hub."""
+
+    def __init__(
+        self,
+        *,
+        writer: LogWriter,
+        audit: AuditLog,
+        clock: Clock,
+        mint: Callable[[], str],
+        directory: Directory,
+        governance: Governance,
+        adapters: AdapterRegistry,
+        on_envelope: Callable[[SessionCell, Envelope], None],
+    ) -> None:
+        self._writer = writer
+        self._audit = audit
+        self._clock = clock
+        self._mint = mint
+        self._directory = directory
+        self._governance = governance
+        self._cells: dict[str, SessionCell] = {}
+        self._on_envelope = on_envelope
+        self.adapters = adapters
+        self.deadlines = Deadlines()
+        self.delivery = Delivery(directory, self, writer, clock)
+        self.quarantined: dict[str, str] = {}
+        self.total_accepted = 0
+
+    def __len__(self) -> int:
+        return len(self._cells)
+
+    def __iter__(self) -> object:
+        return iter(list(self._cells.values()))
+
+    def cells(self) -> list[SessionCell]:
+        """The sessions in memory: all that have work left."""
+        return list(self._cells.values())
+
+    def resident(self, session_id: str) -> SessionCell | None:
+        """The session, where it is in memory."""
+        return self._cells.get(session_id)
+
+    async def get(self, session_id: str) -> SessionCell:
+        """The session, folded from its log where it is not in memory. Raises `NotFoundError`, `QuarantinedError`.
+
+        If cancelled: nothing has changed.
+        """
+        cell = self._cells.get(session_id)
+        if cell is not None:
+            return cell
+        if session_id in self.quarantined:
+            raise QuarantinedError(f"session {session_id} is set aside: {self.quarantined[session_id]}")
+        document = await self._writer.store.get(f"session/{session_id}")
+        if document is None:
+            raise NotFoundError(f"there is no session {session_id!r}; list_sessions() shows which are", session=session_id)
+        return await self.load(from_bytes(document.body, StoredSession).setup)
+
+    async def load(self, setup: SessionSetup) -> SessionCell:
+        """Fold a session from its log. One that has nothing left to do is not kept in memory.
+
+        If cancelled: nothing has changed.
+        """
+        adapter = self.adapters.get(setup.manifest.type, setup.manifest.version)
+        live, log, after = begin(setup, adapter), SessionLog(), 0
+        stream = stream_of(setup.session_id)
+        while page := await self._writer.store.read(stream, after, PAGE):
+            for record in page:
+                envelope = decode_envelope(record.body)
+                live = fold(live, adapter, envelope)
+                log.remember(envelope)
+            after = page[-1].sequence
+        cursors = await self._writer.store.get(f"cursor/{setup.session_id}")
+        if cursors is not None:
+            log.load(cursors.body)
+        resident = self._cells.get(setup.session_id)
+        return resident if resident is not None else SessionCell(live, live, adapter, log)
+
+    def adopt(self, cell: SessionCell) -> None:
+        """Keep a loaded session in memory: it has work left."""
+        self._cells[cell.session_id] = cell
+        self._enrol(cell)
+
+    def _enrol(self, cell: SessionCell) -> None:
+        setup = cell.setup
+        for agent_id in setup.participants:
+            entry = self._directory.get(agent_id)
+            if entry is not None:
+                entry.sessions[cell.session_id] = None
+        if cell.live.terminal:
+            return
+        creator = self._directory.get(setup.creator_id)
+        if creator is not None:
+            creator.open_sessions += 1
+        if setup.expires_at is not None:
+            self.deadlines.add(setup.expires_at, cell.session_id)
+
+    # Commands.
+
+    def create(self, setup: SessionSetup, creator: Entry, invitees: list[Entry]) -> SessionCell:
+        """Open a session and invite. Raises what refuses it; nothing has changed then."""
+        adapter = self.adapters.get(setup.manifest.type, setup.manifest.version)
+        adapter.validate_create(setup)
+        self._governance.check_open(setup, creator, invitees)
+        live = begin(setup, adapter)
+        cell = SessionCell(live, live, adapter, SessionLog())
+        result = step(live, adapter, Invite(), self._clock.time(), self._mint)
+        record = self._audit.record(
+            AUDIT_KIND_SESSION_CREATED,
+            session_id=setup.session_id,
+            type=setup.manifest.type,
+            version=setup.manifest.version,
+            creator_id=setup.creator_id,
+            participants=setup.participants,
+        )
+        key = setup.session_id
+        stored = Put(f"session/{key}", to_bytes(StoredSession(setup)), 0)
+        self._cells[key] = cell
+        self._enrol(cell)
+        self._commit(cell, Work(result, None, (stored, Put(f"open/{key}", b"")), (record,)))
+        return cell
+
+    def post(self, cell: SessionCell, envelope: Envelope, sender: Entry, answer: Answer) -> None:
+        """Judge a member's envelope; `answer` is called when it is durable. Raises its refusal, or `MustWait`."""
+        first = cell.first_sequence(envelope)
+        if first is not None:
+            self._answer_duplicate(cell, envelope, first, answer)
+            return
+        result = step(cell.tail, cell.adapter, Post(envelope), self._clock.time(), self._mint)
+        if not result.envelopes:
+            answer(envelope, None, True)
+            return
+        stamped = result.envelopes[0]
+        grant = None
+        if is_counted(stamped):
+            grant = self._admit(cell, stamped, sender)
+        if stamped.idempotency_key is not None:
+            cell.log.remember(stamped)
+
+        def done(error: AgorioError | None) -> None:
+            if error is not None and stamped.idempotency_key is not None:
+                cell.log.keys.pop((stamped.sender_id, stamped.idempotency_key), None)
+            self._answer_all(cell, stamped, error, answer)
+
+        self._commit(cell, Work(result, grant, done=done))
+
+    def _admit(self, cell: SessionCell, stamped: Envelope, sender: Entry) -> Grant:
+        get = self._directory.get
+        entries = [entry for who in recipients(cell.setup, stamped) if (entry := get(who)) is not None]
+        return self._governance.check_send(stamped, sender, entries, counted=True)
+
+    def _answer_all(self, cell: SessionCell, stamped: Envelope, error: AgorioError | None, answer: Answer) -> None:
+        retries = cell.waiting.pop((stamped.sender_id, stamped.idempotency_key or ""), []) if cell.waiting else []
+        answer(None if error else stamped, error, False)
+        for retry in retries:
+            retry(None if error else stamped, error, True)
+
+    def _answer_duplicate(self, cell: SessionCell, envelope: Envelope, first: int, answer: Answer) -> None:
+        """A retry returns the first result: from the log, or when the first is durable."""
+        if first > cell.live.sequence:
+            waiting = cell.waiting = cell.waiting if cell.waiting is not None else {}
+            waiting.setdefault((envelope.sender_id, envelope.idempotency_key or ""), []).append(answer)
+            return
+        self.delivery.answer_from_log(cell, first, answer)
+
+    def command(self, cell: SessionCell, command: Command, done: Callable[[AgorioError | None], None] | None = None) -> None:
+        """The hub's own step: close, expire, skip, note, depart. Raises its refusal."""
+        result = step(cell.tail, cell.adapter, command, self._clock.time(), self._mint)
+        if result.envelopes:
+            self._commit(cell, Work(result, done=done))
+        elif done is not None:
+            done(None)
+
+    def close(self, cell: SessionCell, reason: str, *, by: str = "", expired: bool = False) -> None:
+        """End a session; ending an ended one does nothing."""
+        self.command(cell, Close(reason, by, expired))
+
+    def depart(self, cell: SessionCell, agent_id: str) -> None:
+        """A member was unregistered."""
+        self.command(cell, Depart(agent_id))
+
+    # Commit.
+
+    def _commit(self, cell: SessionCell, work: Work) -> None:
+        before, result = cell.tail, work.step
+        append = cell.append_of(result)
+        changes: tuple[Change, ...] = (append, *work.changes)
+        audits = work.audits
+        if result.live.terminal and not before.terminal:
+            changes, audits = self._ending(cell, result, changes, audits)
+        if audits:
+            changes = (*changes, self._audit.change(*audits))
+        cell.tail = result.live
+
+        def done(error: AgorioError | None) -> None:
+            if error is None:
+                self._committed(cell, work, audits, ended=result.live.terminal and not before.terminal)
+            else:
+                self._failed(cell, work)
+            if work.done is not None:
+                work.done(error)
+
+        self._writer.submit(changes, done)
+
+    def _ending(
+        self, cell: SessionCell, result: Step, changes: tuple[Change, ...], audits: tuple[object, ...]
+    ) -> tuple[tuple[Change, ...], tuple[object, ...]]:
+        last = result.envelopes[-1]
+        expired = last.event_type == EV_SESSION_EXPIRED
+        kind = AUDIT_KIND_SESSION_EXPIRED if expired else AUDIT_KIND_SESSION_CLOSED
+        record = self._audit.record(
+            kind,
+            session_id=cell.session_id,
+            type=cell.setup.manifest.type,
+            reason=last.event_data.get("reason"),
+            by=last.event_data.get("by"),
+        )
+        stored = StoredSession(cell.setup, str(result.live.state))
+        put = Put(f"session/{cell.session_id}", to_bytes(stored))
+        return (*changes, put), (*audits, record)
+
+    def _committed(self, cell: SessionCell, work: Work, audits: tuple[object, ...], *, ended: bool) -> None:
+        cell.live = work.step.live
+        if cell.tail.sequence == cell.live.sequence:
+            cell.tail = cell.live
+        self.total_accepted += len(work.step.envelopes)
+        if audits:
+            self._audit.committed(*audits)  # type: ignore[arg-type]  # made by AuditLog.record
+        if ended:
+            self._ended(cell)
+        for envelope in work.step.envelopes:
+            self.delivery.deliver(cell, envelope, work.grant)
+            self._on_envelope(cell, envelope)
+        cell.handshake_over()
+        if ended:
+            self.delivery.retire_if_settled(cell)
+
+    def _ended(self, cell: SessionCell) -> None:
+        creator = self._directory.get(cell.setup.creator_id)
+        if creator is not None and creator.open_sessions:
+            creator.open_sessions -= 1
+
+    def _failed(self, cell: SessionCell, work: Work) -> None:
+        """Nothing happened: what was judged on top of it will fail at the store's fence, one by one."""
+        cell.tail = cell.live
+        if work.grant is not None:
+            work.grant.give_back()
+        if not cell.live.sequence:
+            self.forget(cell)
+            if cell.opened is not None:
+                cell.opened.set()
+
+    def forget(self, cell: SessionCell) -> None:
+        """Let a session go from memory."""
+        if self._cells.pop(cell.session_id, None) is None:
+            return
+        for agent_id in cell.setup.participants:
+            entry = self._directory.get(agent_id)
+            if entry is not None:
+                entry.sessions.pop(cell.session_id, None)
+        if not cell.live.terminal:
+            self._ended(cell)
+
+
+def is_end(envelope: Envelope) -> bool:
+    """Whether it ends its session."""
+    return envelope.event_type in SESSION_END
+
+
+__all__ = ["Live", "Sessions", "StoredSession", "is_end"]

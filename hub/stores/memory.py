@@ -1,0 +1,130 @@
+"""`MemoryKnowledgeStore`: the store protocol over dicts. It outlives the hubs that are opened on it, not the process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import trio
+
+from ...mailbox.errors import ConflictError, StoreError
+from .protocol import Append, Change, Document, Put, Record
+
+
+class MemoryKnowledgeStore:
+    """Keeps everything in this process. A second hub may be opened on it once the first has closed."""
+
+    durable = False
+
+    def __init__(self) -> None:
+        self._streams: dict[str, list[bytes]] = {}
+        self._documents: dict[str, Document] = {}
+        self._users = 0
+
+    async def open(self) -> None:
+        """Make ready. Raises `StoreError` while another hub has it open. If cancelled: not open."""
+        await trio.lowlevel.checkpoint()
+        if self._users:
+            raise StoreError("this store is open in another hub; close that hub first")
+        self._users += 1
+
+    async def close(self) -> None:
+        """Let go; what is stored stays for the next hub. If cancelled: closed all the same."""
+        self._users = 0
+        await trio.lowlevel.cancel_shielded_checkpoint()
+
+    def commit_nowait(self, changes: Sequence[Change]) -> None:
+        """Make all changes or none. Raises `ConflictError`."""
+        if len(changes) > 1:
+            self._check_all(changes)
+        for change in changes:
+            if type(change) is Append:
+                self._append(change)
+            else:
+                self._put(change)  # type: ignore[arg-type]
+
+    def _check_all(self, changes: Sequence[Change]) -> None:
+        lengths: dict[str, int] = {}
+        versions: dict[str, int] = {}
+        for change in changes:
+            if isinstance(change, Append):
+                length = lengths.get(change.stream, -1)
+                length = len(self._streams.get(change.stream, ())) if length < 0 else length
+                _fence(change, length)
+                lengths[change.stream] = length + len(change.bodies)
+            else:
+                version = versions.get(change.key, self._version(change.key))
+                _swap(change, version)
+                versions[change.key] = 0 if change.body is None else version + 1
+
+    def _version(self, key: str) -> int:
+        document = self._documents.get(key)
+        return document.version if document else 0
+
+    def _append(self, change: Append) -> None:
+        stream = self._streams.get(change.stream)
+        if stream is None:
+            _fence(change, 0)
+            self._streams[change.stream] = list(change.bodies)
+        else:
+            _fence(change, len(stream))
+            stream.extend(change.bodies)
+
+    def _put(self, change: Put) -> None:
+        version = self._version(change.key)
+        _swap(change, version)
+        if change.body is None:
+            self._documents.pop(change.key, None)
+        else:
+            self._documents[change.key] = Document(change.key, version + 1, change.body)
+
+    async def commit(self, changes: Sequence[Change]) -> None:
+        """Make all changes or none. Raises `ConflictError`. If cancelled: nothing has happened."""
+        await trio.lowlevel.checkpoint()
+        self.commit_nowait(changes)
+
+    def read_nowait(self, stream: str, after: int = 0, limit: int | None = None) -> list[Record]:
+        """Records after a sequence, oldest first."""
+        bodies = self._streams.get(stream, ())
+        end = len(bodies) if limit is None else min(len(bodies), after + limit)
+        return [Record(index + 1, bodies[index]) for index in range(max(after, 0), end)]
+
+    async def read(self, stream: str, after: int = 0, limit: int | None = None) -> list[Record]:
+        """Records after a sequence, oldest first. If cancelled: nothing has changed."""
+        await trio.lowlevel.checkpoint()
+        return self.read_nowait(stream, after, limit)
+
+    async def last(self, stream: str) -> int:
+        """The newest record's sequence. If cancelled: nothing has changed."""
+        await trio.lowlevel.checkpoint()
+        return len(self._streams.get(stream, ()))
+
+    async def get(self, key: str) -> Document | None:
+        """One document. If cancelled: nothing has changed."""
+        await trio.lowlevel.checkpoint()
+        return self._documents.get(key)
+
+    async def scan(self, prefix: str, after: str = "", limit: int | None = None) -> list[Document]:
+        """Documents under a prefix in key order. If cancelled: nothing has changed."""
+        await trio.lowlevel.checkpoint()
+        keys = sorted(key for key in self._documents if key.startswith(prefix) and key > after)
+        return [self._documents[key] for key in (keys if limit is None else keys[:limit])]
+
+
+def _fence(change: Append, length: int) -> None:
+    if change.expected is not None and change.expected != length:
+        raise ConflictError(
+            f"stream {change.stream} is at {length}, not at {change.expected}: another writer was first",
+            stream=change.stream,
+            expected=change.expected,
+            actual=length,
+        )
+
+
+def _swap(change: Put, version: int) -> None:
+    if change.expected is not None and change.expected != version:
+        raise ConflictError(
+            f"document {change.key} is at version {version}, not {change.expected}: it was changed meanwhile",
+            key=change.key,
+            expected=change.expected,
+            actual=version,
+        )

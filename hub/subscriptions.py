@@ -1,0 +1,110 @@
+"""Observers of a session: members that follow its log live, from a sequence on, without being delivered to.
+
+Replayed and live events pass one and the same gate, in log order and without a gap: the subscriber is entered first,
+what is committed meanwhile waits behind the replay.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+from ..actors.sessions.lifecycle import check_member
+from ..mailbox.envelope import Envelope, visible_to
+from ..mailbox.errors import AuthError, ConflictError, LinkClosed
+from ..transports.frames import EventFrame, SubscribeFrame
+from .connections import Connection
+from .reader import Reader
+from .session import SessionCell
+
+if TYPE_CHECKING:
+    from .sessions import Sessions
+
+MAX_PER_CONNECTION = 1024
+
+
+@attrs.define(eq=False)
+class Subscription:
+    """One observer."""
+
+    connection: Connection
+    """Where it goes."""
+    frame: SubscribeFrame
+    """What was asked for."""
+    sent: int
+    """The newest sequence that went out or was passed over."""
+    replaying: bool = True
+    """Whether live events still wait for the replay."""
+
+    def show(self, envelope: Envelope) -> None:
+        """Pass one envelope on, if it is new, visible and asked for."""
+        if envelope.sequence <= self.sent:
+            return
+        self.sent = envelope.sequence
+        frame = self.frame
+        if not visible_to(envelope, frame.agent_id):
+            return
+        if frame.event_types is not None and envelope.event_type not in frame.event_types:
+            return
+        if frame.task_id is not None and envelope.task_id != frame.task_id:
+            return
+        self.connection.send_nowait(EventFrame(frame.subscription_id, envelope))
+
+
+class Subscriptions:
+    """The observers of all sessions."""
+
+    def __init__(self, sessions: Sessions, reader: Reader) -> None:
+        self._sessions = sessions
+        self._reader = reader
+        self._by_session: dict[str, list[Subscription]] = {}
+
+    async def subscribe(self, connection: Connection, frame: SubscribeFrame) -> None:
+        """Enter an observer and replay. Raises `AuthError`, `NotAMemberError`. If cancelled: it is not entered."""
+        if frame.agent_id not in connection.bound:
+            raise AuthError(f"this connection does not act as {frame.agent_id!r}")
+        if frame.subscription_id in connection.subscriptions or len(connection.subscriptions) >= MAX_PER_CONNECTION:
+            raise ConflictError(f"subscription {frame.subscription_id} is taken, or there are too many")
+        cell = await self._sessions.get(frame.session_id)
+        check_member(cell.live, frame.agent_id)
+        subscription = Subscription(connection, frame, frame.after)
+        self._by_session.setdefault(frame.session_id, []).append(subscription)
+        connection.subscriptions[frame.subscription_id] = subscription
+        try:
+            await self._replay(subscription, cell)
+        except BaseException:
+            self.unsubscribe(connection, frame.subscription_id)
+            raise
+
+    async def _replay(self, subscription: Subscription, cell: SessionCell) -> None:
+        """Read until the log's end is reached in one step with going live."""
+        session_id = subscription.frame.session_id
+        while subscription.sent < cell.live.sequence:
+            for envelope in await self._reader.read_all(session_id, subscription.sent, 256):
+                subscription.show(envelope)
+        subscription.replaying = False
+
+    def unsubscribe(self, connection: Connection, subscription_id: int) -> None:
+        """Take an observer out; an unknown one is no matter."""
+        subscription = connection.subscriptions.pop(subscription_id, None)
+        if subscription is not None:
+            self._remove(subscription)
+
+    def _remove(self, subscription: Subscription) -> None:
+        session_id = subscription.frame.session_id
+        observers = self._by_session.get(session_id, [])
+        if subscription in observers:
+            observers.remove(subscription)
+        if not observers:
+            self._by_session.pop(session_id, None)
+
+    def publish(self, envelope: Envelope) -> None:
+        """Show a durable envelope to those who are live; the others will read it from the log."""
+        for subscription in tuple(self._by_session.get(envelope.session_id, ())):
+            if subscription.replaying:
+                continue
+            try:
+                subscription.show(envelope)
+            except LinkClosed:
+                self._remove(subscription)

@@ -1,0 +1,67 @@
+"""Sweepers: supervised actors that do a chore at an interval. A failing tick crashes the actor; its supervisor restarts it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import attrs
+
+from ..actors.runtime.actor import Actor, Context
+from ..actors.runtime.child import Backoff, Child
+from ..actors.sessions.metadata import SessionState
+from ..mailbox.errors import InvalidInput
+from .sessions import Sessions
+
+
+@attrs.frozen
+class _Tick:
+    """Do it now."""
+
+
+class Sweeper(Actor):
+    """Runs a chore every so many seconds, the first time after one interval."""
+
+    def __init__(self, chore: Callable[[], Awaitable[Any]], interval: float) -> None:
+        self._chore = chore
+        self._interval = interval
+
+    async def on_start(self, ctx: Context) -> None:
+        """Start the timer. If cancelled: it does not run."""
+        ctx.every(self._interval, _Tick())
+
+    async def receive(self, message: Any, ctx: Context) -> Any:
+        """Run the chore once. If cancelled: part of it is done, the next tick does the rest."""
+        return await self._chore()
+
+
+def sweeper_child(name: str, chore: Callable[[], Awaitable[Any]], interval: float) -> Child:
+    """The spec of a sweeper. Raises `InvalidInput` for an interval that is not positive."""
+    if not interval > 0:
+        raise InvalidInput(f"sweeper {name!r} needs a positive interval in seconds, got {interval!r}", field="interval")
+    return Child(
+        name,
+        lambda: Sweeper(chore, interval),
+        grace=1.0,
+        capacity=1,
+        overflow="drop_newest",
+        backoff=Backoff(min=min(interval, 1.0), max=60.0),
+        max_restarts=1_000_000,
+    )
+
+
+def sweep_ttl(sessions: Sessions, now: float) -> int:
+    """End what is past its TTL or whose invitations were not answered in time; how many sessions that were."""
+    ended = 0
+    for session_id in sessions.deadlines.due(now):
+        cell = sessions.resident(session_id)
+        if cell is None or cell.tail.terminal:
+            continue
+        setup = cell.setup
+        if setup.expires_at is not None and setup.expires_at <= now:
+            sessions.close(cell, "ttl_expired", expired=True)
+            ended += 1
+        elif cell.tail.state is SessionState.PENDING and setup.ack_deadline is not None and setup.ack_deadline <= now:
+            sessions.close(cell, "invite_timeout")
+            ended += 1
+    return ended

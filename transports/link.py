@@ -1,0 +1,58 @@
+"""What a link is: four methods on the agents' side, four on the hub's."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Protocol, runtime_checkable
+
+from .frames import Frame
+
+
+@runtime_checkable
+class LinkClient(Protocol):
+    """The agents' end of a link. Other transports plug in here."""
+
+    async def open(self) -> None:
+        """Connect. Raises `LinkError` when the hub cannot be reached. If cancelled: not connected."""
+
+    async def send_frame(self, frame: Frame) -> None:
+        """Send one frame, in order. Raises `LinkClosed`. If cancelled: the frame was not sent."""
+
+    def frames(self) -> AsyncIterator[Frame]:
+        """The frames that arrive, until the link closes. One reader at a time."""
+
+    async def close(self) -> None:
+        """Close both directions; closing again does nothing. If cancelled: closed all the same."""
+
+
+@runtime_checkable
+class LinkEndpoint(Protocol):
+    """The hub's end of a link."""
+
+    kind: str
+    """`local` or `websocket`, for the operator."""
+
+    def send_nowait(self, frame: Frame) -> None:
+        """Queue one frame, in order. Raises `LinkClosed`, also when the peer reads too slowly."""
+
+    def frames(self) -> AsyncIterator[Frame]:
+        """The frames that arrive, until the link closes."""
+
+    def close_nowait(self, reason: str = "") -> None:
+        """Close both directions at once."""
+
+
+@runtime_checkable
+class LinkHost(Protocol):
+    """What a link needs of a hub."""
+
+    def accept_link(self, endpoint: LinkEndpoint) -> None:
+        """Serve this endpoint until it closes. Raises `HubClosedError`."""
+
+
+@runtime_checkable
+class Link(Protocol):
+    """A transport factory bound to a hub or an address."""
+
+    def client(self) -> LinkClient:
+        """A fresh, unopened agents' end."""
