@@ -7,14 +7,16 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
+from .demo.options import add_arguments
+
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of every subcommand; each sets `run`, a function of the parsed arguments."""
     parser = argparse.ArgumentParser(prog="agorio", description="An actor-model runtime for networks of agents.")
     parser.add_argument("--version", action="version", version=f"agorio {version('agorio')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    demo = commands.add_parser("demo", help="run a small network of agents in this terminal")
-    demo.add_argument("paths", nargs="*", metavar="PATH", help="files for the demo to work on")
+    demo = commands.add_parser("demo", help="run a small newsroom of agents over your text files")
+    add_arguments(demo)
     demo.set_defaults(run=_demo)
     return parser
 
@@ -27,10 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _demo(args: argparse.Namespace) -> int:
-    # Imported here: trio takes long to import, and --help and --version should not wait for it.
-    from .demo.main import main as run_demo
+    from .demo.main import run  # rich is slow to import, and --help and --version should not wait for it
 
-    return run_demo(args.paths)
+    return run(args)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ class Delivery:
         if envelope.event_type in INVITE_ANSWERS:
             return  # an answer is for the hub; everybody may read it in the log
         reserved = {inbox.agent_id: held for inbox, held in grant.slots} if grant is not None else {}
-        expires_at = expiry(envelope)
+        expires_at = None if envelope.ttl_seconds is None else expiry(envelope)
         log, get = cell.log, self._directory.get
         for agent_id in recipients(cell.setup, envelope):
             entry = get(agent_id)
@@ -58,7 +58,7 @@ class Delivery:
         lowest = entry.inbox.desk.lowest(envelope.session_id) if entry is not None else None
         cell.log.settle(agent_id, envelope.sequence, lowest)
         if envelope.event_type not in LIFECYCLE_EVENTS or envelope.event_type in SESSION_END:
-            self._writer.submit((Put(f"cursor/{cell.session_id}", cell.log.to_bytes()),), _cursor_written)
+            self._writer.put_lazily(f"cursor/{cell.session_id}", cell.log.to_bytes)
         if cell.live.terminal:
             self.retire_if_settled(cell)
 
@@ -98,7 +98,7 @@ class Delivery:
         return decode_envelope(records[0].body)
 
 
-class NeedsRead(Exception):  # noqa: N818 - a signal to the door, never seen by users
+class NeedsRead(Exception):
     """The answer must be read from a store that waits for its medium."""
 
     def __init__(self, cell: SessionCell, sequence: int) -> None:

@@ -103,6 +103,16 @@ class Desk:
             self._express.append(session_id)
             self._enter(session_id, line, max(d.envelope.priority for d in line.queued))
 
+    @property
+    def has_work(self) -> bool:
+        """Whether `push` may find something."""
+        return bool(self._express or self._heap)
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether a backoff may be running, so that `push` needs the time."""
+        return bool(self._held)
+
     def push(self, now: float) -> list[Delivery]:
         """What goes out now, in order; they count as out from here on."""
         pushed: list[Delivery] = []
@@ -235,6 +245,7 @@ class Desk:
             del self._held[session_id]
             line = self._lines.get(session_id)
             if line is not None:
+                line.held_until = 0.0
                 self._enter_again(session_id, line)
 
     def next_release(self) -> float | None:

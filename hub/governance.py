@@ -65,7 +65,7 @@ class Grant:
             self.bucket = None
 
 
-class MustWait(Exception):  # noqa: N818 - a signal to the door, never seen by users
+class MustWait(Exception):
     """An inbox under `block` is full: try again when it has room."""
 
     def __init__(self, inbox: Inbox) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import trio
 
-from ..actors.sessions.graph import resolve_names
 from ..actors.sessions.metadata import Expectation, Manifest, SessionMetadata, SessionSetup, SessionState
 from ..actors.sessions.operations import OpenSession
 from ..mailbox.clock import Clock, parse_duration
@@ -141,10 +140,8 @@ class Handshakes:
         if unknown:
             known = ", ".join(manifest.knobs) or "none"
             raise InvalidInput(f"session type {op.type!r} has no knob {unknown[0]!r}; known: {known}", field="knobs")
-        knobs = dict(op.knobs)
-        if isinstance(knobs.get("graph"), dict):
-            knobs["graph"] = resolve_names(knobs["graph"], lambda who: self._directory.entry(who).agent_id)
-        return knobs
+        adapter = self._sessions.adapters.get(op.type, op.version)
+        return adapter.resolve_knobs(op.knobs, lambda who: self._directory.entry(who).agent_id)
 
     def _depth(self, op: OpenSession, creator: Entry) -> int:
         """One deeper than the session from inside which it is opened, if the creator does take part in that one."""

@@ -179,7 +179,8 @@ class Hub:
         If cancelled: the hub drains within its grace all the same.
         """
         if self._exit is not None:
-            leave, _ = self._exit, self._exit.check()
+            leave = self._exit
+            leave.check()
             self._exit = None
             await leave.leave()
             return
@@ -198,7 +199,8 @@ class Hub:
     def accept_link(self, endpoint: LinkEndpoint) -> None:
         """Serve this endpoint until it closes. Raises `HubClosedError`."""
         services = self._open_services()
-        assert self._top is not None and self._door is not None
+        assert self._top is not None
+        assert self._door is not None
         self._connections += 1
         name = f"{endpoint.kind}-{self._connections}"
         connection = Connection(endpoint, name, services.clock.time)

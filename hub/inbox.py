@@ -184,7 +184,10 @@ class Inbox:
         connection = self.connection
         if connection is None:
             return
-        for delivery in self.desk.push(trio.current_time()):
+        desk = self.desk
+        if not desk.has_work:
+            return
+        for delivery in desk.push(trio.current_time() if desk.is_holding else 0.0):
             if delivery.expires_at is not None and delivery.expires_at <= connection.now():
                 self._give_up(delivery, "ttl_seconds")
                 continue

@@ -14,9 +14,10 @@ from typing import Any
 import trio
 
 from ..mailbox.errors import AgorioError, ConflictError, HubClosedError, StoreError
-from .stores.protocol import Change, KnowledgeStore, NowaitStore
+from .stores.protocol import Change, KnowledgeStore, NowaitStore, Put
 
 MAX_BATCH = 1024
+LAZY = 256
 
 Done = Callable[[AgorioError | None], None]
 
@@ -31,6 +32,7 @@ class LogWriter:
         self._wake = trio.Event()
         self._idle = trio.Event()
         self._idle.set()
+        self._lazy: dict[str, Callable[[], bytes]] = {}
         self._closed = False
         self.total_commits = 0
         self.total_failures = 0
@@ -46,6 +48,26 @@ class LogWriter:
         self._queue.append((changes, done))
         self._idle = trio.Event() if self._idle.is_set() else self._idle
         self._wake.set()
+
+    def put_lazily(self, key: str, body: Callable[[], bytes]) -> None:
+        """Write a document with one of the next commits; the newest of several bodies is written.
+
+        For what may be lost without harm, such as a cursor: losing one leads to a redelivery.
+        """
+        self._lazy[key] = body
+        if self._nowait is None:
+            self._idle = trio.Event() if self._idle.is_set() else self._idle
+            self._wake.set()
+        elif len(self._lazy) >= LAZY:
+            self._write_lazy_nowait(self._nowait)
+
+    def _take_lazy(self) -> list[Change]:
+        lazy, self._lazy = self._lazy, {}
+        return [Put(key, body()) for key, body in lazy.items()]
+
+    def _write_lazy_nowait(self, store: NowaitStore) -> None:
+        if self._lazy:
+            self._commit_nowait(store, tuple(self._take_lazy()), _no_answer)
 
     async def write(self, *changes: Change) -> None:
         """Make the changes durable. Raises `StoreError`, `ConflictError`. If cancelled: they still become durable."""
@@ -74,7 +96,7 @@ class LogWriter:
     async def run(self) -> None:
         """Commit what gathers, for ever. If cancelled: what is queued stays queued for the next incarnation."""
         while True:
-            while not self._queue:
+            while not self._queue and not self._lazy:
                 self._idle.set()
                 self._wake = trio.Event()
                 await self._wake.wait()
@@ -82,10 +104,11 @@ class LogWriter:
 
     async def _commit_batch(self) -> None:
         batch = [self._queue[index] for index in range(min(len(self._queue), MAX_BATCH))]
-        error = await self._try_commit([change for changes, _ in batch for change in changes])
+        lazy = self._take_lazy()
+        error = await self._try_commit([*(change for changes, _ in batch for change in changes), *lazy])
         for changes, done in batch:
             self._queue.popleft()
-            if isinstance(error, ConflictError) and len(batch) > 1:
+            if isinstance(error, ConflictError) and len(batch) + len(lazy) > 1:
                 # Somebody in the batch lost a race; each is tried alone so that the others do not lose with it.
                 done(await self._try_commit(list(changes)))
             else:
@@ -104,6 +127,8 @@ class LogWriter:
 
     async def flush(self) -> None:
         """Wait until everything submitted is durable. If cancelled: it goes on all the same."""
+        if self._nowait is not None:
+            self._write_lazy_nowait(self._nowait)
         await self._idle.wait()
 
     def close(self) -> None:
@@ -113,6 +138,10 @@ class LogWriter:
     def statistics(self) -> dict[str, Any]:
         """Commits, failures and what waits."""
         return {"commits": self.total_commits, "failures": self.total_failures, "queued": len(self._queue)}
+
+
+def _no_answer(error: AgorioError | None) -> None:
+    """Nobody waits for it."""
 
 
 def _as_store_error(exc: Exception) -> AgorioError:

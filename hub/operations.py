@@ -208,7 +208,8 @@ class Operations:
             exc_type=op.exc_type[:MAX_MESSAGE],
             exc_message=op.exc_message[:MAX_MESSAGE],
         )
-        if op.incarnation:
+        if op.incarnation and connection.endpoint.kind != "local":
+            # An actor in this process is restarted by this hub's own supervisors, whose events are audited already.
             self._services.audit.write(
                 AUDIT_KIND_ACTOR_RESTARTED, actor=entry.name, agent_id=entry.agent_id, incarnation=op.incarnation
             )

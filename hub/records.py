@@ -67,8 +67,8 @@ def _make_converter() -> cattrs.Converter:
 
 
 def _keeping_unknown(cls: type, made: cattrs.Converter) -> Any:
-    structure = make_dict_structure_fn(cls, made)
-    names = {field.name for field in attrs.fields(cls)}  # type: ignore[arg-type]  # attrs.has was asked
+    structure: Any = make_dict_structure_fn(cls, made)
+    names = {field.name for field in attrs.fields(cls)}
 
     def hook(value: Any, _: Any) -> Any:
         if not isinstance(value, dict):

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import attrs
 
 from ..actors.sessions.adapters.registry import AdapterRegistry
+from ..actors.sessions.handoff import resolve_target
 from ..actors.sessions.lifecycle import (
     Close,
     Command,
@@ -33,6 +34,8 @@ from ..mailbox.events import (
     AUDIT_KIND_SESSION_CLOSED,
     AUDIT_KIND_SESSION_CREATED,
     AUDIT_KIND_SESSION_EXPIRED,
+    EV_HANDOFF,
+    EV_PACKET,
     EV_SESSION_EXPIRED,
     SESSION_END,
 )
@@ -49,6 +52,7 @@ from .session_log import SessionLog
 from .stores.protocol import Change, Put
 
 PAGE = 1024
+ROUTED = frozenset({EV_HANDOFF, EV_PACKET})
 
 
 @attrs.frozen
@@ -189,6 +193,8 @@ class Sessions:
         if first is not None:
             self._answer_duplicate(cell, envelope, first, answer)
             return
+        if envelope.event_type in ROUTED:
+            envelope = self._resolved(envelope)
         result = step(cell.tail, cell.adapter, Post(envelope), self._clock.time(), self._mint)
         if not result.envelopes:
             answer(envelope, None, True)
@@ -206,6 +212,11 @@ class Sessions:
             self._answer_all(cell, stamped, error, answer)
 
         self._commit(cell, Work(result, grant, done=done))
+
+    def _resolved(self, envelope: Envelope) -> Envelope:
+        """A handoff may name its target; the log holds ids."""
+        data = resolve_target(envelope.event_type, envelope.event_data, lambda who: self._directory.entry(who).agent_id)
+        return attrs.evolve(envelope, event_data=data)
 
     def _admit(self, cell: SessionCell, stamped: Envelope, sender: Entry) -> Grant:
         get = self._directory.get

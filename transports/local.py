@@ -1,15 +1,16 @@
 """`LocalLink`: both ends in one process. It passes frames by reference and adds nothing to them.
 
-Each direction is a bounded memory channel that is drained in batches: one checkpoint per frame would cost more than
-everything else on an envelope's way. A hub never waits for a client, so a client that does not read is cut off when its
-channel is full; its mail stays with the hub.
+Each direction is a bounded mailbox that is drained in batches: one checkpoint per frame would cost more than everything
+else on an envelope's way. A hub never waits for a client, so a client that does not read is cut off when its mailbox is
+full; its mail stays with the hub.
 """
 
 from __future__ import annotations
 
 import trio
 
-from ..mailbox.errors import LinkClosed
+from ..mailbox.box import Mailbox
+from ..mailbox.errors import ActorStopped, InboxFull, LinkClosed
 from .frames import Frame
 from .link import LinkHost
 
@@ -21,10 +22,10 @@ BATCH = 64
 class Inflow:
     """The frames of one direction as an async iterator; it waits once per batch, at least once per 64 frames."""
 
-    __slots__ = ("_batch", "_channel")
+    __slots__ = ("_batch", "_box")
 
-    def __init__(self, channel: trio.MemoryReceiveChannel[Frame]) -> None:
-        self._channel = channel
+    def __init__(self, box: Mailbox[Frame]) -> None:
+        self._box = box
         self._batch: list[Frame] = []
 
     def __aiter__(self) -> Inflow:
@@ -32,20 +33,13 @@ class Inflow:
 
     async def __anext__(self) -> Frame:
         if not self._batch:
-            await self._fill()
+            await self._box.wait()
+            batch = self._box.drain_nowait(BATCH)
+            if not batch:
+                raise StopAsyncIteration
+            batch.reverse()
+            self._batch = batch
         return self._batch.pop()
-
-    async def _fill(self) -> None:
-        try:
-            batch = [await self._channel.receive()]
-            while len(batch) < BATCH:
-                batch.append(self._channel.receive_nowait())
-        except trio.WouldBlock:
-            pass  # the channel is empty: the batch is what there was
-        except (trio.EndOfChannel, trio.ClosedResourceError):
-            raise StopAsyncIteration from None
-        batch.reverse()
-        self._batch = batch
 
 
 class LocalLinkEndpoint:
@@ -54,26 +48,27 @@ class LocalLinkEndpoint:
     kind = "local"
     __slots__ = ("_from_client", "_to_client", "close_reason")
 
-    def __init__(
-        self, to_client: trio.MemorySendChannel[Frame], from_client: trio.MemoryReceiveChannel[Frame]
-    ) -> None:
+    def __init__(self, to_client: Mailbox[Frame], from_client: Mailbox[Frame]) -> None:
         self._to_client = to_client
         self._from_client = from_client
         self.close_reason = ""
 
     def send_nowait(self, frame: Frame) -> None:
+        """Queue one frame, in order. Raises `LinkClosed`, also when the client reads too slowly."""
         try:
-            self._to_client.send_nowait(frame)
-        except trio.WouldBlock:
+            self._to_client.put_nowait(frame)
+        except InboxFull:
             self.close_nowait("the client does not read")
             raise LinkClosed(f"the client left {TO_CLIENT} frames unread; the link is closed") from None
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
+        except ActorStopped:
             raise LinkClosed("the client has closed the link") from None
 
     def frames(self) -> Inflow:
+        """The frames that arrive, until the link closes."""
         return Inflow(self._from_client)
 
     def close_nowait(self, reason: str = "") -> None:
+        """Close both directions at once; what is queued can still be read."""
         self.close_reason = self.close_reason or reason
         self._to_client.close()
         self._from_client.close()
@@ -86,8 +81,8 @@ class LocalLinkClient:
 
     def __init__(self, host: LinkHost) -> None:
         self._host = host
-        self._to_hub: trio.MemorySendChannel[Frame] | None = None
-        self._from_hub: trio.MemoryReceiveChannel[Frame] | None = None
+        self._to_hub: Mailbox[Frame] | None = None
+        self._from_hub: Mailbox[Frame] | None = None
         self._closed = False
         self.endpoint: LocalLinkEndpoint | None = None
 
@@ -98,24 +93,24 @@ class LocalLinkClient:
             raise LinkClosed("this link was closed; make another with LocalLink(hub).client()")
         if self._to_hub is not None:
             return
-        to_hub, from_client = trio.open_memory_channel[Frame](TO_HUB)
-        to_client, from_hub = trio.open_memory_channel[Frame](TO_CLIENT)
-        endpoint = LocalLinkEndpoint(to_client, from_client)
+        to_hub = Mailbox[Frame](TO_HUB, name="to the hub")
+        from_hub = Mailbox[Frame](TO_CLIENT, name="to the client")
+        endpoint = LocalLinkEndpoint(from_hub, to_hub)
         self._host.accept_link(endpoint)
         self._to_hub, self._from_hub, self.endpoint = to_hub, from_hub, endpoint
 
     async def send_frame(self, frame: Frame) -> None:
         """Send one frame; waits only while 256 frames are on their way. If cancelled: the frame was not sent."""
-        channel = self._to_hub
-        if channel is None:
+        box = self._to_hub
+        if box is None:
             raise LinkClosed("the link is not open; await link.open() first")
         await trio.lowlevel.checkpoint_if_cancelled()
         try:
-            try:
-                channel.send_nowait(frame)
-            except trio.WouldBlock:
-                await channel.send(frame)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            if box.free:
+                box.put_nowait(frame)
+            else:
+                await box.put(frame)
+        except ActorStopped:
             raise LinkClosed("the hub has closed the link") from None
 
     def frames(self) -> Inflow:

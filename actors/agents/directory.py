@@ -163,7 +163,8 @@ class DirectoryCalls:
 
     async def read_tail(self, session_id: str, limit: int, *, as_agent: str | None = None) -> list[Envelope]:
         """The newest so many envelopes of the log. If cancelled: nothing has changed."""
-        return await self._read_back(session_id, None, limit, as_agent)
+        metadata = await self.get_session(session_id)
+        return await self._read_back(session_id, metadata.last_sequence + 1, limit, as_agent)
 
     async def _read_on(self, first: ReadWal) -> list[Envelope]:
         """Read forward in the hub's pages; an empty one is the end, unless it is known before."""
@@ -178,13 +179,13 @@ class DirectoryCalls:
             left = None if left is None else left - len(page)
         return log
 
-    async def _read_back(self, session_id: str, before: int | None, limit: int, as_agent: str | None) -> list[Envelope]:
-        """Read backward in the hub's pages, the newest first."""
+    async def _read_back(self, session_id: str, before: int, limit: int, as_agent: str | None) -> list[Envelope]:
+        """Read backward. Sequences have no gaps, so it is known where the newest so many begin; where some of them are
+        not for this reader it goes further back, by ever larger steps."""
         log: list[Envelope] = []
-        while limit > len(log):
-            page = await self._request(ReadWal(session_id, as_agent, 0, before, limit - len(log), tail=True))
-            log[:0] = page
-            if not page or page[0].sequence == 1:
-                break
-            before = page[0].sequence
-        return log
+        step = limit
+        while len(log) < limit and before > 1:
+            after = max(0, before - 1 - step)
+            log[:0] = await self._read_on(ReadWal(session_id, as_agent, after, before))
+            before, step = after + 1, 2 * step
+        return log[-limit:]

@@ -92,6 +92,8 @@ class HubClient(DirectoryCalls):
         self._adapters = adapters
         self._clients: dict[str, AgentClient] = {}
         self._busy: dict[str, Inbound] = {}
+        self._registering = 0
+        self._early: dict[str, list[NotifyFrame]] = {}
         self._children = itertools.count(1)
         self._opening = trio.Lock()
         self._connection: Connection | None = None
@@ -224,13 +226,15 @@ class HubClient(DirectoryCalls):
         registration = prepare(self, agent, passport, attach_plugin, concurrency, handler, view)
         operation = registration.operation(resume, skill_md, rule, credentials, attach)
         connection = await self.connect()
+        self._registering += 1
         try:
             await connection.request(operation, then=registration.settle)
-        except BaseException:
-            registration.abandon()
-            raise
-        assert registration.client is not None
-        return registration.client
+            return registration.complete()
+        finally:
+            registration.leave()
+            self._registering -= 1
+            if not self._registering:
+                self._early.clear()
 
     async def unregister(self, agent: str | AgentClient) -> None:
         """Remove an identity from the hub for good. If cancelled: it may have been removed."""
@@ -252,6 +256,8 @@ class HubClient(DirectoryCalls):
         if before is not None:
             self.forget(before)
         self._clients[client.agent_id] = client
+        for frame in self._early.pop(client.agent_id, ()):
+            client.deliver(frame)
 
     def forget(self, client: AgentClient) -> None:
         """The agent is no longer served here."""
@@ -304,10 +310,15 @@ class HubClient(DirectoryCalls):
     # What the connection tells.
 
     def _deliver(self, frame: NotifyFrame) -> None:
-        """Hand a delivery to its agent. One for an agent that has left stays pending at the hub."""
+        """Hand a delivery to its agent. One for an agent that has left stays pending at the hub.
+
+        Mail that waited for an identity may arrive just before the answer to its registration.
+        """
         client = self._clients.get(frame.recipient_id)
         if client is not None:
             client.deliver(frame)
+        elif self._registering:
+            self._early.setdefault(frame.recipient_id, []).append(frame)
 
     def _lose(self, fault: AgorioError) -> None:
         self._busy.clear()

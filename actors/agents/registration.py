@@ -43,6 +43,8 @@ class Registration:
     """The agent's own view."""
     client: AgentClient | None = None
     """The outcome."""
+    is_complete: bool = False
+    """Whether the caller has taken it."""
     is_abandoned: bool = False
     """Whether the caller has given up."""
 
@@ -81,11 +83,15 @@ class Registration:
         )
         self.hub_client.adopt(self.client)
 
-    def abandon(self) -> None:
-        """The caller has given up: take back what was done, or will be."""
-        self.is_abandoned = True
-        if self.client is not None:
-            self.hub_client.forget(self.client)
+    def complete(self) -> AgentClient:
+        """The caller takes the outcome."""
+        assert self.client is not None, "the hub has answered"
+        self.is_complete = True
+        return self.client
+
+    def leave(self) -> None:
+        """The caller goes. If it goes without the outcome, what the hub may still do is taken back."""
+        self.is_abandoned = not self.is_complete
 
     def _undo(self, registered: Registered) -> None:
         undo = SetWindow(registered.agent_id, 0) if registered.attached else Unregister(registered.agent_id)

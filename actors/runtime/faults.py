@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from ...mailbox.errors import NetworkError, Refuse
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ...mailbox.errors import ActorError, NetworkError, Refuse, RestartLimitExceeded
 
 
 def split(exc: BaseException) -> tuple[Exception | None, BaseException | None]:
@@ -12,7 +15,7 @@ def split(exc: BaseException) -> tuple[Exception | None, BaseException | None]:
     """
     if isinstance(exc, BaseExceptionGroup):
         ordinary, rest = exc.split(Exception)
-        return (None if ordinary is None else _as_exception(sole(ordinary))), rest
+        return (None if ordinary is None else _as_exception(sole(ordinary))), (None if rest is None else sole(rest))
     return (exc, None) if isinstance(exc, Exception) else (None, exc)
 
 
@@ -42,3 +45,33 @@ def describe(exc: BaseException) -> str:
 def _as_exception(exc: BaseException) -> Exception:
     assert isinstance(exc, Exception)
     return exc
+
+
+@contextmanager
+def unwrapped() -> Iterator[None]:
+    """Take off the group that our own nursery puts around a single error; groups of the user's own stay."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        principal = _principal(group)
+        if principal is None:
+            raise
+        if len(group.exceptions) > 1:
+            raise principal from principal.__cause__
+        context = principal.__context__
+        try:
+            raise principal
+        finally:
+            principal.__context__ = context  # raising it here would name our group as its context
+
+
+def _principal(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
+    """The one error to raise for `group`: its only one, or the escalation whose victims all others are.
+
+    A block that asks an actor while the tree gives up gets `ActorStopped`; it is kept as the escalation's context.
+    """
+    if len(group.exceptions) == 1:
+        return group.exceptions[0]
+    if all(isinstance(exc, ActorError) for exc in group.exceptions):
+        return next((exc for exc in group.exceptions if isinstance(exc, RestartLimitExceeded)), None)
+    return None

@@ -206,7 +206,8 @@ class Node:
         If cancelled: the start goes on.
         """
         if self.state in ("waiting", "starting"):
-            self._started = self._started or trio.Event()
+            if self._started is None:
+                self._started = trio.Event()
             await self._started.wait()
         else:
             await trio.lowlevel.checkpoint()
@@ -221,7 +222,8 @@ class Node:
         If cancelled: nothing has changed.
         """
         if self.is_running:
-            self._down = self._down or trio.Event()
+            if self._down is None:
+                self._down = trio.Event()
             await self._down.wait()
 
     async def wait_stopped(self) -> str:
@@ -232,7 +234,8 @@ class Node:
         if self.state == "stopped":
             await trio.lowlevel.checkpoint()
         else:
-            self._stopped = self._stopped or trio.Event()
+            if self._stopped is None:
+                self._stopped = trio.Event()
             await self._stopped.wait()
         return self.reason
 

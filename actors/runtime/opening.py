@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 
 import trio
 
-from ...mailbox.errors import ActorError, RestartLimitExceeded
 from .child import Child, Group, Strategy
 from .events import Event
+from .faults import unwrapped
 from .node import Kernel
 from .supervisor import Supervisor
 from .waits import WaitGraph
@@ -45,7 +45,7 @@ async def open_supervisor(
     If cancelled: the children drain within their graces, then the cancellation goes on.
     """
     group = Group(name, children, strategy=strategy, max_restarts=max_restarts, within=within)
-    with _unwrapped():
+    with unwrapped():
         async with trio.open_nursery() as nursery:
             supervisor = await nursery.start(_serve, group, drain, on_event, rng)
             try:
@@ -86,7 +86,7 @@ async def _serve(
     supervisor = Supervisor(group, None, kernel, drain)
     failure: Exception | None = None
     try:
-        with _unwrapped():
+        with unwrapped():
             async with trio.open_nursery() as outer:
                 outer.start_soon(_sentinel, supervisor)
                 with trio.CancelScope(shield=True):
@@ -102,33 +102,3 @@ async def _sentinel(supervisor: Supervisor) -> None:
         await trio.sleep_forever()
     finally:
         supervisor.close_soon()
-
-
-@contextmanager
-def _unwrapped() -> Iterator[None]:
-    """Take off the group that our own nursery puts around a single error; groups of the user's own stay."""
-    try:
-        yield
-    except BaseExceptionGroup as group:
-        principal = _principal(group)
-        if principal is None:
-            raise
-        if len(group.exceptions) > 1:
-            raise principal from principal.__cause__
-        context = principal.__context__
-        try:
-            raise principal
-        finally:
-            principal.__context__ = context  # raising it here would name our group as its context
-
-
-def _principal(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
-    """The one error to raise for `group`: its only one, or the escalation whose victims all others are.
-
-    A block that asks an actor while the tree gives up gets `ActorStopped`; it is kept as the escalation's context.
-    """
-    if len(group.exceptions) == 1:
-        return group.exceptions[0]
-    if all(isinstance(exc, ActorError) for exc in group.exceptions):
-        return next((exc for exc in group.exceptions if isinstance(exc, RestartLimitExceeded)), None)
-    return None

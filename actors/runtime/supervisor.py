@@ -21,6 +21,7 @@ from ...mailbox.errors import ActorStopped, NameTaken, NotFoundError, RestartLim
 from .cell import Cell
 from .child import Child, Group
 from .events import ActorRestart, Draining, Escalated
+from .faults import unwrapped
 from .node import Kernel, Node
 from .restarts import Budget, affected, next_streak, wants_restart
 from .stopping import stop_together
@@ -207,14 +208,15 @@ class Supervisor(Node):
         self.task = trio.lowlevel.current_task()
         self.stopping = self.stopping or self._stop_wanted
         try:
-            async with trio.open_nursery() as self._kids:
-                failure = await self._start_all()
-                if failure is None and not self._stop_wanted:
-                    self.went_up()
-                    self._task_status.started(self)
-                    failure = await self._coordinate()
-                await self._stop_all()
-                self._kids.cancel_scope.cancel()
+            with unwrapped():
+                async with trio.open_nursery() as self._kids:
+                    failure = await self._start_all()
+                    if failure is None and not self._stop_wanted:
+                        self.went_up()
+                        self._task_status.started(self)
+                        failure = await self._coordinate()
+                    await self._stop_all()
+                    self._kids.cancel_scope.cancel()
             return failure
         finally:
             self._kids = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import attrs
@@ -92,6 +93,10 @@ class ResumeExample:
     """Anything else."""
 
 
+def _numbers(value: Iterable[float]) -> tuple[float, ...]:
+    return tuple(value)
+
+
 @attrs.frozen
 class ObservedStat:
     """What the hub itself saw of one capability; `n` is the sum of the four outcomes."""
@@ -108,7 +113,7 @@ class ObservedStat:
     """Of them cancelled."""
     p50_latency_ms: float | None = None
     """The rolling median latency of completed tasks in milliseconds."""
-    window: tuple[float, ...] = attrs.field(default=(), converter=tuple, repr=False)
+    window: tuple[float, ...] = attrs.field(default=(), converter=_numbers, repr=False)
     """The newest latencies, from which the median is taken."""
 
 
@@ -123,6 +128,10 @@ class FrozenObserved(dict[str, ObservedStat]):
         raise TypeError("a track record is written by the hub only")
 
 
+def _examples(value: Iterable[ResumeExample]) -> tuple[ResumeExample, ...]:
+    return tuple(value)
+
+
 @attrs.frozen
 class Resume:
     """What an agent claims to do, and what the hub has observed it doing."""
@@ -133,7 +142,7 @@ class Resume:
     """Coarse subject areas."""
     summary: str = ""
     """One line, searched by peer lookup."""
-    examples: tuple[ResumeExample, ...] = attrs.field(default=(), converter=tuple)
+    examples: tuple[ResumeExample, ...] = attrs.field(default=(), converter=_examples)
     """Exemplary past work."""
     observed: FrozenObserved = attrs.field(factory=FrozenObserved, converter=_observed)
     """Capability to track record; written by the hub only, whatever a tenant sends."""

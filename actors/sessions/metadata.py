@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from typing import Any
 
 import attrs
 
 from ...mailbox.frozen import EMPTY, FrozenDict, freeze_payload
+from .identity import texts
 
 
 class SessionState(enum.StrEnum):
@@ -31,8 +33,12 @@ class ParticipantSchema:
     """Participants at least, the creator included."""
     max: int | None = None
     """Participants at most; None is no limit."""
-    roles: tuple[str, ...] = attrs.field(default=("initiator", "participant"), converter=tuple)
+    roles: tuple[str, ...] = attrs.field(default=("initiator", "participant"), converter=texts)
     """The roles that the type gives out."""
+
+
+def _maybe_texts(value: Iterable[str] | None) -> tuple[str, ...] | None:
+    return None if value is None else texts(value)
 
 
 @attrs.frozen
@@ -45,8 +51,12 @@ class Expectation:
     """`audit`, `warn`, `hide`, `auto_close`, or one registered by the user."""
     params: FrozenDict = attrs.field(default=EMPTY, converter=freeze_payload)
     """The evaluator's parameters, such as `{"seconds": 30}`."""
-    applies_to: tuple[str, ...] | None = attrs.field(default=None, converter=lambda v: None if v is None else tuple(v))
+    applies_to: tuple[str, ...] | None = attrs.field(default=None, converter=_maybe_texts)
     """Roles or agent ids that it holds for; None is everybody."""
+
+
+def _expectations(value: Iterable[Expectation]) -> tuple[Expectation, ...]:
+    return tuple(value)
 
 
 @attrs.frozen
@@ -59,11 +69,11 @@ class Manifest:
     """The adapter's version."""
     participants: ParticipantSchema = ParticipantSchema()
     """How many may take part."""
-    knobs: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    knobs: tuple[str, ...] = attrs.field(default=(), converter=texts)
     """The names of the knobs that `open` may set; any other is refused."""
     default_view_policy: str = "full"
     """The view through which a participant reads the log."""
-    expectations: tuple[Expectation, ...] = attrs.field(default=(), converter=tuple)
+    expectations: tuple[Expectation, ...] = attrs.field(default=(), converter=_expectations)
     """What the hub watches for in every session of the type."""
     ttl_default: str | float | None = "2h"
     """TTL when neither `open` nor the creator's rule gives one."""
@@ -109,11 +119,11 @@ class SessionMetadata:
     """What `open` set."""
     labels: FrozenDict = attrs.field(default=EMPTY, converter=freeze_payload)
     """Free-form JSON, the intent among it."""
-    expectations: tuple[Expectation, ...] = attrs.field(default=(), converter=tuple)
+    expectations: tuple[Expectation, ...] = attrs.field(default=(), converter=_expectations)
     """What the hub watches for: the manifest's, or those given at opening."""
     required_acks: int | None = None
     """How many invitees must accept; None is all."""
-    pending_acks: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    pending_acks: tuple[str, ...] = attrs.field(default=(), converter=texts)
     """Invitees that have not answered."""
     last_sequence: int = 0
     """The newest envelope's sequence."""
@@ -149,7 +159,7 @@ class SessionSetup:
     """Its type, as it was at opening."""
     creator_id: str
     """Who opened it."""
-    participants: tuple[str, ...] = attrs.field(converter=tuple)
+    participants: tuple[str, ...] = attrs.field(converter=texts)
     """The members' ids in order, the creator first."""
     created_at: float
     """Seconds since 1970."""
@@ -161,7 +171,7 @@ class SessionSetup:
     """What `open` set."""
     labels: FrozenDict = attrs.field(default=EMPTY, converter=freeze_payload)
     """Free-form JSON, the intent among it."""
-    expectations: tuple[Expectation, ...] = attrs.field(default=(), converter=tuple)
+    expectations: tuple[Expectation, ...] = attrs.field(default=(), converter=_expectations)
     """What the hub watches for."""
     required_acks: int | None = None
     """How many invitees must accept; None is all."""

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import attrs
 
 from ...mailbox.frozen import EMPTY, FrozenDict, freeze_payload
-from .identity import AuthBlock, Passport, Resume, ResumeExample
+from .identity import AuthBlock, Passport, Resume, ResumeExample, texts
 from .metadata import Expectation
 from .rule import Rule
 
@@ -99,7 +99,7 @@ class OpenSession(Operation):
     """Who opens it."""
     type: str
     """The session type."""
-    participants: tuple[str, ...] = attrs.field(converter=tuple)
+    participants: tuple[str, ...] = attrs.field(converter=texts)
     """Names or ids; the creator is put first where it is absent."""
     version: int | None = None
     """The adapter's version; None is the newest."""
@@ -244,7 +244,7 @@ class NamesFor(Operation):
     """Result: a dict of id to name; unknown ids are left out."""
 
     op: ClassVar[str] = "names_for"
-    agent_ids: tuple[str, ...] = attrs.field(converter=tuple)
+    agent_ids: tuple[str, ...] = attrs.field(converter=texts)
     """Which."""
 
 

@@ -160,12 +160,12 @@ def outline(section: Section) -> Iterator[str]:
 def revised(section: Section) -> Iterator[str]:
     """What the checker objected to, and what became of it."""
     checked = section.checked
-    if checked.corrected:
-        yield from ("", "### Corrected", "")
-        yield from (f"- {_objection(c.objection)} → “{escape(_claimed(c.claim))}”" for c in checked.corrected)
-    if checked.withdrawn:
-        yield from ("", "### Withdrawn", "")
-        yield from (f"- {_objection(objection)}" for objection in checked.withdrawn)
+    mended = [f"- {_objection(c.objection)} → “{escape(_claimed(c.claim))}”" for c in checked.corrected]
+    struck = [f"- {_objection(objection)}" for objection in checked.withdrawn]
+    for title, lines in (("### Corrected", mended), ("### Withdrawn", struck)):
+        if lines:
+            # A sentence may lead its paragraph and stand in the summary as well.
+            yield from ("", title, "", *dict.fromkeys(lines))
 
 
 def _claimed(claim: Claim) -> str:

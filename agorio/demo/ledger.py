@@ -71,9 +71,7 @@ class Ledger:
             f"{self.questions} questions asked, {self.answers} answered",
         ]
         if self.failed_turns:
-            parts.append(
-                f"{self.failed_turns} crashed in a turn, {self.recovered} of them delivered again and answered"
-            )
+            parts.append(f"{self.failed_turns} crashed in a turn, {self.recovered} delivered again and answered")
         return "; ".join(parts) + (": nothing was lost" if self.balanced else ": NOT everything was handled")
 
 

@@ -88,8 +88,8 @@ def check_out(out: Path, *, force: bool) -> None:
     folder = out.resolve().parent
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise PathProblem(f"--out {out}: cannot write into {folder}")
-    if out.is_dir():
-        raise PathProblem(f"--out {out}: is a folder")
+    if out.exists() and not out.is_file():
+        raise PathProblem(f"--out {out}: is no file")
     if out.exists() and not force:
         with out.open(encoding="utf-8", errors="replace") as file:
             if not is_ours(file):

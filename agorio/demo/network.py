@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -49,7 +47,12 @@ async def publish(options: Options, screen: Screen) -> int:
     async with Hub.open(MemoryKnowledgeStore(), on_event=reporter.happened) as hub:
         with reporter.listening(hub):
             sections, failed, ledger = await edition(hub, options, screen, intake)
-        return finish(options, screen, sections, [*intake.skipped, *failed], ledger)
+    write(options.out, render(sections, [*intake.skipped, *failed]))
+    for one in failed:
+        screen.warn(f"not done: {one.name}: {one.reason}")
+    claims = sum(len(section.checked.verified) for section in sections)
+    screen.result(str(options.out), ledger, f"{len(sections)} documents digested, {claims} claims verified")
+    return 1 if failed or not ledger.balanced else 0
 
 
 async def edition(
@@ -141,24 +144,14 @@ async def quiet(hub: Hub) -> int:
     If cancelled: nothing has changed.
     """
     with trio.move_on_after(LAST_RECEIPTS):
-        while hub.statistics().current_unsettled:
+        while hub.statistics().current_unsettled:  # noqa: ASYNC110  the hub counts receipts and announces none
             await trio.sleep(0.01)
     return hub.statistics().current_unsettled
 
 
-def finish(
-    options: Options, screen: Screen, sections: Sequence[Section], skipped: Sequence[Skipped], ledger: Ledger
-) -> int:
-    """Write the digest and say how it went."""
-    write(options.out, render(sections, skipped))
-    claims = sum(len(section.checked.verified) for section in sections)
-    screen.result(str(options.out), ledger, f"{len(sections)} documents digested, {claims} claims verified")
-    failed = len(sections) + len(skipped) < len(options.files) or not ledger.balanced
-    return 1 if failed else 0
-
-
 def write(path: Path, text: str) -> None:
     """Replace a file in one step: a run that is interrupted leaves the old one as it was."""
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.resolve().parent, delete=False) as file:
-        file.write(text)
-    os.replace(file.name, path)
+    target = path.resolve()
+    draft = target.with_name(f".{target.name}.draft")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(target)

@@ -20,7 +20,7 @@ def test_everything_handled() -> None:
     )
     assert (ledger.accepted, ledger.due, ledger.handled, ledger.questions, ledger.answers) == (3, 5, 5, 1, 1)
     assert ledger.balanced
-    assert ledger.line().endswith("1 crashed in a turn, 1 of them delivered again and answered: nothing was lost")
+    assert ledger.line().endswith("1 crashed in a turn, 1 delivered again and answered: nothing was lost")
 
 
 def test_what_is_missing_is_said() -> None:

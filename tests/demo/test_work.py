@@ -122,7 +122,7 @@ def test_claims_on_an_endless_line_are_checked_within_a_window(tmp_path: Path) -
 
 def test_odd_bytes_are_remarked_on(tmp_path: Path) -> None:
     path = tmp_path / "old.txt"
-    path.write_bytes(b"caf\xe9 au lait\n")
+    path.write_bytes("café au lait\n".encode("cp1252"))
     source = inspect(path, "old.txt")
     assert isinstance(source, Source)
     assert work.survey(source, no_tick).notes == ("1 line is not UTF-8 and read as Windows-1252",)

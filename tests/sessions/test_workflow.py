@@ -336,6 +336,16 @@ def test_types_of_ones_own_work_where_they_are_registered() -> None:
     assert adapter.auto_close_reason(adapter.fold(state, said("a"))) == "unknown_speaker"
 
 
+def test_names_in_the_graph_become_ids_by_the_adapters_own_registry() -> None:
+    adapter = WorkflowAdapter(GraphRegistry(Keyword))
+    graph = TransitionGraph("alice", [Transition(Keyword("stop"), AgentTarget("bob"))])
+    knobs = adapter.resolve_knobs(
+        {"graph": graph.to_dict(), "context_vars": {}}, {"alice": "a", "bob": "b"}.__getitem__
+    )
+    adapter.validate_create(setup(knobs["graph"]))
+    assert adapter.resolve_knobs({"context_vars": {}}, str) == {"context_vars": {}}
+
+
 def test_without_them_only_that_session_fails() -> None:
     graph = TransitionGraph("a", [Transition(Keyword("stop"), TerminateTarget())])
     with pytest.raises(GraphError, match="keyword"):

@@ -7,6 +7,7 @@ after every restart, and the client asks the same rules that the hub refuses by.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -48,6 +49,14 @@ class SessionAdapter:
     def expected_next(self, state: Any) -> tuple[str, ...] | None:
         """Whose turn it is; None where anybody may speak, `()` where nobody may."""
         return None
+
+    def summary(self, state: Any) -> str:
+        """What the session came to, for its closing notice; empty where it says nothing."""
+        return ""
+
+    def resolve_knobs(self, knobs: Mapping[str, Any], resolve: Callable[[str], str]) -> dict[str, Any]:
+        """The knobs with agents that they name, by name or id, replaced by their ids."""
+        return dict(knobs)
 
     def render(self, envelope: Envelope) -> str:
         """The envelope as text for a reader; empty where it says nothing to one."""

@@ -49,7 +49,7 @@ class ConversationAdapter(SessionAdapter):
     def fold(self, state: ConversationState, envelope: Envelope) -> ConversationState:
         if not is_text(envelope.event_type):
             return state
-        return attrs.evolve(state, said=Speaker(state.said.turns + 1, envelope.sender_id))
+        return ConversationState(Speaker(state.said.turns + 1, envelope.sender_id), state.max_turns)
 
     def auto_close_reason(self, state: ConversationState) -> str | None:
         if state.max_turns is not None and state.said.turns >= state.max_turns:

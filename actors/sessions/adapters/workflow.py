@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import attrs
 
@@ -10,7 +11,7 @@ from ....mailbox.envelope import Envelope
 from ....mailbox.errors import GraphError, InvalidInput, TurnError
 from ....mailbox.events import EV_CONTEXT_SET, EV_HANDOFF, EV_PACKET, EV_TURN_SKIPPED
 from ....mailbox.frozen import EMPTY, FrozenDict, freeze
-from ..graph import TransitionGraph
+from ..graph import TransitionGraph, resolve_names
 from ..graph_codec import GraphRegistry
 from ..graph_conditions import Moment
 from ..graph_targets import Decision
@@ -80,6 +81,12 @@ class WorkflowAdapter(SessionAdapter):
 
     def __init__(self, graphs: GraphRegistry | None = None) -> None:
         self.graphs = graphs or GraphRegistry()
+
+    def resolve_knobs(self, knobs: Mapping[str, Any], resolve: Callable[[str], str]) -> dict[str, Any]:
+        """The knobs with the agents that the graph names, by name or by id, replaced by their ids."""
+        if knobs.get("graph") is None:
+            return dict(knobs)
+        return {**knobs, "graph": resolve_names(knobs["graph"], resolve, self.graphs)}
 
     def validate_create(self, setup: SessionSetup) -> None:
         self.initial_state(setup).graph.check_participants(setup.participants)

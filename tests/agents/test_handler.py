@@ -1,0 +1,231 @@
+"""The default handler and its parts, on a real hub."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from agorio.actors.agents.handler import (
+    AGENT_CLIENT_DEP,
+    ENVELOPE_DEP,
+    HUB_DEP,
+    SESSION_DEP,
+    default_handler,
+    read_wal_until,
+    resolve_view_policy,
+    stamp_dependencies,
+)
+from agorio.actors.agents.hub_client import HubClient
+from agorio.actors.agents.stream import MemoryStream
+from agorio.actors.agents.turn_context import current_turn
+from agorio.actors.agents.views import FullTranscript, NamedTranscript, WindowedSummary
+from agorio.actors.sessions.identity import Passport, Resume
+from agorio.actors.sessions.rule import RateBlock, Rule
+from agorio.mailbox.envelope import Envelope
+from agorio.mailbox.errors import InvalidInput, NotFoundError, SessionClosedError
+from agorio.mailbox.events import EV_SESSION_INVITE_ACK, EV_TEXT, EV_TURN_SKIPPED
+from agorio.mailbox.priority import Priority
+
+
+class Recorder:
+    """An agent that remembers what it was given."""
+
+    def __init__(self, name: str, *replies: str | None) -> None:
+        self.name = name
+        self.replies = list(replies)
+        self.calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+    async def ask(self, *messages: Any, stream: Any = None, dependencies: Any = None) -> Any:
+        self.calls.append((messages, {"stream": stream, "dependencies": dependencies}))
+        return self.replies.pop(0) if self.replies else None
+
+
+async def quiet(text: str) -> None:
+    return None
+
+
+async def upper(text: str) -> str:
+    return text.upper()
+
+
+async def test_a_consultation(autojump_clock: MockClock, net: Any) -> None:
+    ann = await net.hc.register(quiet, Passport(name="ann"), Resume())
+    bob = await net.hc.register(upper, Passport(name="bob"), Resume())
+    session = await ann.open(type="consulting", target="bob")
+    asked = await session.send("why?")
+    reply = await ann.wait_for_session_event(session.session_id, lambda e: e.sender_id == bob.agent_id)
+    assert (reply.text, reply.causation_id) == ("WHY?", asked.envelope_id)
+    with pytest.raises(SessionClosedError, match="consulting_complete"):
+        await session.wait()
+    assert (await session.info()).close_reason == "consulting_complete"
+    assert session.is_terminal
+    texts = [envelope.text for envelope in await session.history() if envelope.event_type == EV_TEXT]
+    assert texts == ["why?", "WHY?"]
+    with pytest.raises(SessionClosedError):
+        await session.send("and?")
+
+
+async def test_what_an_agent_is_given(autojump_clock: MockClock, net: Any) -> None:
+    bob = Recorder("bob", "first answer", "second answer")
+    ann = await net.hc.register(quiet, Passport(name="ann"))
+    bob_client = await net.hc.register(bob)
+    session = await ann.open("conversation", "bob")
+    await session.ask("one")
+    second = await session.send("two")
+    await session.wait(lambda e: e.causation_id == second.envelope_id)
+    (messages, given) = bob.calls[1]
+    assert messages == ("two",)
+    assert isinstance(given["stream"], MemoryStream)
+    assert [(m.role, m.text) for m in given["stream"]] == [("user", "one"), ("assistant", "first answer")]
+    dependencies = given["dependencies"]
+    assert dependencies[SESSION_DEP].session_id == session.session_id
+    assert dependencies[AGENT_CLIENT_DEP] is bob_client
+    assert dependencies[HUB_DEP] is net.hc
+    assert dependencies[ENVELOPE_DEP] == second
+
+
+async def test_a_silent_agent_gives_up_its_turn(autojump_clock: MockClock, net: Any) -> None:
+    ann = await net.hc.register(Recorder("ann"))
+    silent = Recorder("bob")
+    carl = Recorder("carl", "carl speaks")
+    await net.hc.register(silent)
+    await net.hc.register(carl)
+    session = await ann.open("discussion", ["bob", "carl"])
+    await session.send("who knows?")
+    reply = await session.wait(timeout=60)
+    assert reply.text == "carl speaks"
+    assert len(silent.calls) == 1
+    kinds = [envelope.event_type for envelope in await session.history()]
+    assert EV_TURN_SKIPPED in kinds
+    assert carl.calls[0][0] == ("[ann]: who knows?",)
+
+
+async def test_a_turn_opens_sessions_on_the_same_connection(autojump_clock: MockClock, net: Any) -> None:
+    async def ask_carl(text: str) -> str:
+        turn = current_turn()
+        assert turn is not None
+        inner = await turn.client.open("consulting", "carl")
+        assert inner.metadata.parent_session_id == turn.envelope.session_id
+        reply = await inner.ask(text, timeout=30)
+        return f"carl says {reply.text}"
+
+    ann = await net.hc.register(quiet, Passport(name="ann"))
+    await net.hc.register(ask_carl, Passport(name="bob"))
+    await net.hc.register(upper, Passport(name="carl"))
+    start = trio.current_time()
+    session = await ann.open("consulting", "bob")
+    assert (await session.ask("hm", timeout=30)).text == "carl says HM"
+    assert trio.current_time() - start < 5
+
+
+async def test_a_full_bucket_costs_a_pause_not_a_turn(autojump_clock: MockClock, net: Any) -> None:
+    bob = Recorder("bob", "one", "two", "three")
+    ann = await net.hc.register(quiet, Passport(name="ann"))
+    await net.hc.register(bob, rule=Rule(rate=RateBlock(envelopes_per_minute=6, burst=1)))
+    session = await ann.open("conversation", "bob", ttl="1h")
+    for text in "123":
+        await session.send(text)
+    replies = [(await session.wait(timeout=600)).text for _ in range(3)]
+    assert replies == ["one", "two", "three"]
+    assert len(bob.calls) == 3
+
+
+async def test_handlers_may_wrap_the_default_one(autojump_clock: MockClock, net: Any) -> None:
+    seen: list[str] = []
+    bob = await net.hc.register(upper, Passport(name="bob"))
+
+    async def logged(envelope: Envelope) -> None:
+        seen.append(envelope.event_type)
+        await default_handler(envelope, bob)
+
+    bob.on_envelope(logged)
+    ann = await net.hc.register(quiet, Passport(name="ann"))
+    session = await ann.open("consulting", "bob")
+    assert (await session.ask("x")).text == "X"
+    await wait_all_tasks_blocked()
+    assert EV_TEXT in seen
+    acks = [e for e in await session.history() if e.event_type == EV_SESSION_INVITE_ACK]
+    assert len(acks) <= 1
+
+
+async def test_the_parts(autojump_clock: MockClock, net: Any) -> None:
+    ann = await net.hc.register(quiet, Passport(name="ann"))
+    bob = await net.hc.register(quiet, Passport(name="bob"), attach_plugin=False, handler=_ignore)
+    session = await ann.open("conversation", "bob")
+    sent = [await session.send(text) for text in ("a", "b", "c")]
+    before = await read_wal_until(bob, sent[2])
+    assert [e.text for e in before if e.event_type == EV_TEXT] == ["a", "b"]
+    assert [e.text for e in await read_wal_until(bob, sent[2], tail=1)] == ["b"]
+    assert isinstance(await resolve_view_policy(bob, session.metadata), WindowedSummary)
+    assert isinstance(await net.hc.default_view_policy(session.session_id, bob.agent_id), WindowedSummary)
+    bob.view = "full"
+    assert isinstance(await resolve_view_policy(bob, session.metadata), FullTranscript)
+    bob.view = NamedTranscript()
+    assert await resolve_view_policy(bob, session.metadata) is bob.view
+    bob.view = "nonsense"
+    with pytest.raises(NotFoundError, match="windowed"):
+        await resolve_view_policy(bob, session.metadata)
+    with pytest.raises(InvalidInput, match="another agent"):
+        stamp_dependencies(bob, session)
+
+
+async def _ignore(envelope: Envelope) -> None:
+    return None
+
+
+async def test_sending_to_some_by_name(autojump_clock: MockClock, net: Any) -> None:
+    ann = await net.hc.register(quiet, Passport(name="ann"))
+    bob = await net.hc.register(quiet, Passport(name="bob"), handler=_ignore)
+    await net.hc.register(quiet, Passport(name="carl"), handler=_ignore)
+    session = await ann.open("discussion", ["bob", "carl"])
+    sent = await session.send({"text": "psst", "note": 1}, audience=["bob"], priority=Priority.URGENT)
+    assert sent.audience == (bob.agent_id,)
+    assert dict(sent.event_data) == {"text": "psst", "note": 1}
+    with pytest.raises(NotFoundError, match="carl"):
+        await session.send("x", audience=["zoe"])
+    with pytest.raises(InvalidInput, match=r"\['bob'\]"):
+        await session.send("x", audience="bob")
+    with pytest.raises(InvalidInput, match="nobody"):
+        await session.send("x", audience=[])
+
+
+async def test_over_a_link_without_a_hub_object(autojump_clock: MockClock, net: Any) -> None:
+    async with HubClient(net.link) as hc:
+        ann = await hc.register(quiet, Passport(name="ann"))
+        await hc.register(upper, Passport(name="bob"))
+        session = await ann.open("consulting", "bob")
+        assert (await session.ask("x")).text == "X"
+        assert [passport.name for passport in await hc.list_agents()] == ["ann", "bob"]
+        assert await hc.find_agent_id("ann") == ann.agent_id
+        assert (await hc.get_session(session.session_id)).session_id == session.session_id
+        assert len(await hc.list_sessions(agent_id=ann.agent_id)) == 1
+        assert "# bob" in await hc.get_skill("bob")
+        resume = await ann.set_resume(Resume(claimed_capabilities=["talk"]))
+        assert ann.resume is resume
+        assert (await hc.get_resume("ann")).claimed_capabilities == ("talk",)
+
+
+async def test_offline_mail_waits(autojump_clock: MockClock, net: Any) -> None:
+    other = net.client()
+    ann = await net.hc.register(quiet, Passport(name="ann"))
+    await other.register(upper, Passport(name="bob"))
+    session = await ann.open("conversation", "bob")
+    await other.close()
+    await session.send("are you there?")
+    back = net.client()
+    await back.register(upper, Passport(name="bob"), attach=True)
+    assert (await session.wait(timeout=60)).text == "ARE YOU THERE?"
+    await back.close()
+
+
+async def test_an_unregistered_agent_is_gone(autojump_clock: MockClock, net: Any) -> None:
+    ann = await net.hc.register(quiet, Passport(name="ann"))
+    bob = await net.hc.register(upper, Passport(name="bob"))
+    session = await ann.open("conversation", "bob")
+    await bob.unregister()
+    assert bob.is_gone
+    with pytest.raises(SessionClosedError, match="participant_gone"):
+        await session.wait(timeout=60)
