@@ -52,7 +52,7 @@ class Statistics:
 
 def check_limits(capacity: float, overflow: str, high_water: int | None) -> None:
     """Raise `InvalidInput` for limits that no mailbox can keep."""
-    if capacity != math.inf and (capacity < 1 or capacity != int(capacity)):
+    if capacity != math.inf and not (capacity >= 1 and capacity == int(capacity)):
         raise InvalidInput(f"capacity={capacity!r}: a mailbox has a whole number of slots, 1 or more, or math.inf")
     if overflow not in OVERFLOWS:
         raise InvalidInput(f"overflow={overflow!r} is none of {', '.join(OVERFLOWS)}")

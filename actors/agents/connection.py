@@ -128,18 +128,24 @@ class Connection:
         is_bounded: bool = True,
         then: Callable[[Answer | Exception], None] | None = None,
     ) -> Any:
-        """Put a control call and wait for its result. If cancelled: the hub may have carried it out."""
+        """Put a control call and wait for its result. With `then` the answer is taken even if nobody waits any more.
+
+        If cancelled: the hub may have carried it out.
+        """
         self.check()
         call = self.calls.open(operation.op, self._deadline() if is_bounded else math.inf, then)
         self.wake()
+        is_expected = False
         try:
             await self._link.send_frame(RequestFrame(call.request_id, operation.op, operation))
+            is_expected = then is not None
             response = await call.wait()
         except trio.Cancelled:
-            self._give_up(call)
+            if not is_expected:
+                self._give_up(call)
             raise
         finally:
-            if then is None:
+            if not is_expected:
                 self.calls.forget(call)
         assert isinstance(response, ResponseFrame)
         return response.result

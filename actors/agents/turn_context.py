@@ -6,11 +6,12 @@ It travels in a context variable, so tools and helper tasks of a turn know what 
 from __future__ import annotations
 
 import contextvars
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...mailbox.envelope import Envelope
 
 if TYPE_CHECKING:
+    from .agent_client import AgentClient
     from .inbound import Inbound
 
 
@@ -19,8 +20,8 @@ class Turn:
 
     __slots__ = ("attempt", "client", "closes_session", "envelope")
 
-    def __init__(self, client: Inbound, envelope: Envelope, attempt: int = 1) -> None:
-        self.client = client
+    def __init__(self, client: Any, envelope: Envelope, attempt: int = 1) -> None:
+        self.client: AgentClient = client
         self.envelope = envelope
         self.attempt = attempt
         self.closes_session = False

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .inbound import Inbound
 
 # One restart takes at least a millisecond, so a budget of two thousand a second is never spent.
-_REST: Final = Backoff(min=0.001, max=1.0)
+_REST: Final = Backoff(min=0.001, max=0.1)
 _BUDGET: Final = 2000
 _IN_A_ROW: Final = 64
 

@@ -27,7 +27,8 @@ def frame(session_id: str, sequence: int, priority: int = Priority.NORMAL) -> No
 
 @given(STEPS)
 def test_never_two_of_a_session_never_out_of_order(steps: list[Step]) -> None:
-    queue, in_hand, last = TurnQueue(), [], dict.fromkeys("abc", 0)
+    queue, last = TurnQueue(), dict.fromkeys("abc", 0)
+    in_hand: list[str] = []
     pushed: dict[str, int] = dict.fromkeys("abc", 0)
     for what, priority in steps:
         if what == "take":
