@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from ..actors.runtime.actor import Actor, Context
-from ..mailbox.errors import AgorioError, LinkClosed, NetworkError
-from ..transports.frames import ErrorFrame, Frame
+from ..actors.sessions.operations import ActorCall, CancelRequest
+from ..mailbox.errors import AgorioError, LinkClosed, NetworkError, error_from_wire
+from ..mailbox.frozen import freeze
+from ..transports.frames import ErrorFrame, Frame, RequestFrame, ResponseFrame
 from ..transports.link import LinkEndpoint
 from .directory import Entry
 
@@ -21,10 +23,33 @@ if TYPE_CHECKING:
     from .door import Door
 
 
+class HubCall:
+    """A message put to an agent, waiting for its reply."""
+
+    __slots__ = ("_error", "_result", "done")
+
+    def __init__(self) -> None:
+        self.done = trio.Event()
+        self._result: Any = None
+        self._error: AgorioError | None = None
+
+    def settle(self, result: Any, error: AgorioError | None) -> None:
+        """The reply has come, or what came instead."""
+        if not self.done.is_set():
+            self._result, self._error = result, error
+            self.done.set()
+
+    def unwrap(self) -> Any:
+        """The reply; raises what came instead."""
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+
 class Connection:
     """The identities and the way out of one link."""
 
-    __slots__ = ("_now", "bound", "endpoint", "endpoint_id", "greeted", "nursery", "running", "subscriptions")
+    __slots__ = ("_last_call", "_now", "bound", "calls", "endpoint", "endpoint_id", "greeted", "nursery", "on_unbind", "running", "subscriptions")
 
     def __init__(self, endpoint: LinkEndpoint, endpoint_id: str, now: Callable[[], float]) -> None:
         self.endpoint = endpoint
@@ -32,8 +57,11 @@ class Connection:
         self.greeted = False
         self.bound: dict[str, Entry] = {}
         self.nursery: trio.Nursery | None = None
+        self.on_unbind: Callable[[str], None] | None = None
         self.running: dict[int, trio.CancelScope] = {}
         self.subscriptions: dict[int, Any] = {}
+        self.calls: dict[int, HubCall] = {}
+        self._last_call = 0
         self._now = now
 
     def now(self) -> float:
@@ -55,6 +83,35 @@ class Connection:
         """Answer with an error."""
         self.answer(error_frame(error, request_id))
 
+    async def call(self, agent_id: str, message: Any) -> Any:
+        """Put a message to an agent on the other side and return its reply.
+
+        Raises what the agent refused with, `ActorCrashed`, or `LinkClosed` when the link is lost meanwhile. If
+        cancelled: the agent is told so.
+        """
+        self._last_call += 1
+        number, waiting = self._last_call, HubCall()
+        self.calls[number] = waiting
+        try:
+            call = ActorCall(agent_id, freeze(message, "message"))
+            self.send_nowait(RequestFrame(number, ActorCall.op, call))
+            await waiting.done.wait()
+        except trio.Cancelled:
+            self.answer(RequestFrame(0, CancelRequest.op, CancelRequest(number)))
+            raise
+        finally:
+            del self.calls[number]
+        return waiting.unwrap()
+
+    def answered(self, frame: ResponseFrame | ErrorFrame) -> None:
+        """The other side has answered a call; one that nobody waits for is ignored."""
+        waiting = self.calls.get(frame.request_id or 0)
+        if waiting is not None:
+            if isinstance(frame, ResponseFrame):
+                waiting.settle(frame.result, None)
+            else:
+                waiting.settle(None, error_from_wire(frame.code, frame.message, dict(frame.details)))
+
     def bind(self, entry: Entry, window: int | None) -> None:
         """Deliver this identity's mail here; a connection that held it before loses it."""
         holder = entry.inbox.connection
@@ -67,12 +124,16 @@ class Connection:
         """This identity's mail waits for another connection."""
         if self.bound.pop(entry.agent_id, None) is not None:
             entry.inbox.disconnect(self)
+            if self.on_unbind is not None:
+                self.on_unbind(entry.agent_id)
 
     def close(self, reason: str) -> None:
         """Give up all identities and close the link."""
         for entry in list(self.bound.values()):
             self.unbind(entry)
         self.subscriptions.clear()
+        for waiting in self.calls.values():
+            waiting.settle(None, LinkClosed(f"the link to the agent has ended: {reason}"))
         self.endpoint.close_nowait(reason)
 
 

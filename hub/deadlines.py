@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Container
 
 
 class Deadlines:
@@ -26,3 +27,12 @@ class Deadlines:
         while self._heap and self._heap[0][0] <= now:
             keys.append(heapq.heappop(self._heap)[1])
         return keys
+
+    def take_due(self, now: float) -> str | None:
+        """Take out the earliest key that is due, or None."""
+        return heapq.heappop(self._heap)[1] if self._heap and self._heap[0][0] <= now else None
+
+    def keep(self, keys: Container[str]) -> None:
+        """Forget all other keys: most of what was entered may be over long before it is due."""
+        self._heap = [(at, key) for at, key in self._heap if key in keys]
+        heapq.heapify(self._heap)

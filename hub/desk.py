@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
+from collections.abc import Callable
 
 import attrs
 
 from ..mailbox.envelope import Envelope
-from ..mailbox.events import LIFECYCLE_EVENTS, SESSION_END
+from ..mailbox.events import LIFECYCLE_EVENTS, SESSION_END, TASK_ENDS
+
+UNCOUNTED = LIFECYCLE_EVENTS | TASK_ENDS
 
 
 @attrs.define
@@ -273,13 +276,17 @@ class Desk:
 
     def take_expired(self, now: float) -> list[Delivery]:
         """Take out the queued deliveries whose time to live is over."""
-        expired = []
+        return self.take_queued(lambda delivery: delivery.expires_at is not None and delivery.expires_at <= now)
+
+    def take_queued(self, unwanted: Callable[[Delivery], bool]) -> list[Delivery]:
+        """Take out the queued deliveries that are not wanted any more."""
+        taken = []
         for line in self._lines.values():
-            late = [d for d in line.queued if d.expires_at is not None and d.expires_at <= now]
-            for delivery in late:
+            found = [delivery for delivery in line.queued if unwanted(delivery)]
+            for delivery in found:
                 line.queued.remove(delivery)
-            expired.extend(late)
-        return expired
+            taken.extend(found)
+        return taken
 
     def take_all(self) -> list[Delivery]:
         """Empty the desk, oldest first."""
@@ -305,5 +312,5 @@ class Desk:
 
 
 def is_counted(envelope: Envelope) -> bool:
-    """Whether the envelope takes a slot of an inbox; a session's bookkeeping always gets through."""
-    return envelope.event_type not in LIFECYCLE_EVENTS
+    """Whether the envelope takes a slot of an inbox; bookkeeping and the ends of tasks always get through."""
+    return envelope.event_type not in UNCOUNTED

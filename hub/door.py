@@ -18,19 +18,17 @@ from ..actors.sessions.operations import CancelRequest, Operation
 from ..mailbox.clock import iso
 from ..mailbox.envelope import Envelope
 from ..mailbox.errors import (
-    AccessDeniedError,
     AgorioError,
     AuthError,
     BadFrame,
     HubClosedError,
-    InboxFull,
     NotAMemberError,
-    RateLimited,
 )
-from ..mailbox.events import AUDIT_KIND_DENIED
+from ..mailbox.events import EV_TASK_STARTED
 from ..transports.frames import (
     PROTOCOL_VERSION,
     AcceptFrame,
+    ErrorFrame,
     Frame,
     HelloFrame,
     PingFrame,
@@ -45,9 +43,11 @@ from ..transports.frames import (
 )
 from .connections import Connection, as_network_error
 from .delivery import NeedsRead
+from .denials import Denials
 from .directory import Entry
 from .governance import MustWait
 from .session import SessionCell
+from .typed import checked
 
 if TYPE_CHECKING:
     from .services import Services
@@ -75,6 +75,7 @@ class Door:
     def __init__(self, services: Services, rows: dict[str, Row]) -> None:
         self._services = services
         self._rows = rows
+        self._denials = Denials(services)
         self.accepting = True
 
     def receive(self, connection: Connection, frame: Frame) -> None:
@@ -95,29 +96,14 @@ class Door:
         try:
             act(connection, frame)
         except AgorioError as error:
-            self._refuse(connection, request_id, error)
+            self._refuse(connection, request_id, error, frame)
         except Exception as exc:
             _log.exception("a %s failed at the door", type(frame).__name__)
             connection.refuse(as_network_error(exc), request_id)
 
-    def _refuse(self, connection: Connection, request_id: int | None, error: AgorioError, agent: str = "") -> None:
-        self._audit_denial(connection, error, agent)
+    def _refuse(self, connection: Connection, request_id: int | None, error: AgorioError, frame: Any) -> None:
+        self._denials.note(connection, frame, error)
         connection.refuse(error, request_id)
-
-    def _audit_denial(self, connection: Connection, error: AgorioError, agent: str) -> None:
-        if isinstance(error, AccessDeniedError | AuthError | InboxFull | RateLimited):
-            entry = self._services.directory.get(agent)
-            if entry is not None and isinstance(error, InboxFull | RateLimited):
-                if entry.denied_for == error.code:
-                    return  # one record per run of refusals; a flood must not flood the audit log
-                entry.denied_for = error.code
-            self._services.audit.write(
-                AUDIT_KIND_DENIED,
-                agent_id=agent or None,
-                connection=connection.endpoint_id,
-                code=error.code,
-                reason=str(error),
-            )
 
     # Sends.
 
@@ -128,7 +114,7 @@ class Door:
             raise BadFrame(f"a Send carries an Envelope, not a {type(envelope).__name__}")
         sender = self.acting(connection, envelope.sender_id)
         cell = self._services.sessions.resident(envelope.session_id)
-        if cell is None:
+        if cell is None or (envelope.event_type == EV_TASK_STARTED and envelope.event_data.get("resume_from")):
             self._spawn(connection, frame.request_id, self._send_later, frame)
             return
         self._post(connection, frame, sender, cell)
@@ -150,11 +136,14 @@ class Door:
         except NeedsRead as needs:
             self._spawn(connection, request_id, self._answer_read, frame, needs)
         except AgorioError as error:
-            self._refuse(connection, request_id, error, sender.agent_id)
+            self._refuse(connection, request_id, error, frame)
 
     async def _send_later(self, connection: Connection, frame: SendFrame) -> None:
-        cell = await self._services.sessions.get(frame.envelope.session_id)
-        self._post(connection, frame, self.acting(connection, frame.envelope.sender_id), cell)
+        envelope = frame.envelope
+        cell = await self._services.sessions.get(envelope.session_id)
+        if envelope.event_type == EV_TASK_STARTED and envelope.event_data.get("resume_from"):
+            await self._services.task_calls.check_own(str(envelope.event_data["resume_from"]), envelope.sender_id)
+        self._post(connection, frame, self.acting(connection, envelope.sender_id), cell)
 
     async def _send_when_room(self, connection: Connection, frame: SendFrame, wait: MustWait) -> None:
         await wait.inbox.wait_for_slot()
@@ -182,6 +171,8 @@ class Door:
             self._spawn(connection, None, self._services.subscriptions.subscribe, frame)
         elif isinstance(frame, UnsubscribeFrame):
             self._services.subscriptions.unsubscribe(connection, frame.subscription_id)
+        elif isinstance(frame, ResponseFrame | ErrorFrame):
+            connection.answered(frame)
         elif not isinstance(frame, PongFrame):
             raise BadFrame(f"a client does not send {type(frame).__name__}")
 
@@ -207,16 +198,17 @@ class Door:
             raise BadFrame(f"operation {frame.op!r} is unknown to this hub", op=frame.op)
         if not isinstance(params, row.params):
             raise BadFrame(f"operation {frame.op!r} takes a {row.params.__name__}, not a {type(params).__name__}")
+        checked(params)
         if row.acts_as is not None:
             self.acting(connection, getattr(params, row.acts_as))
         result = row.handler(connection, params)
         if inspect.isawaitable(result):
-            self._spawn(connection, frame.request_id, self._respond, frame.request_id, result)
+            self._spawn(connection, frame.request_id, self._respond, frame, result)
         else:
             connection.answer(ResponseFrame(frame.request_id, result))
 
-    async def _respond(self, connection: Connection, request_id: int, result: Awaitable[Any]) -> None:
-        connection.answer(ResponseFrame(request_id, await result))
+    async def _respond(self, connection: Connection, frame: RequestFrame, result: Awaitable[Any]) -> None:
+        connection.answer(ResponseFrame(frame.request_id, await result))
 
     # Who acts, and tasks of their own.
 
@@ -242,7 +234,7 @@ class Door:
             try:
                 await act(connection, *args)
             except AgorioError as error:
-                self._refuse(connection, request_id, error)
+                self._refuse(connection, request_id, error, args[0])
             except Exception as exc:
                 _log.exception("a request failed behind the door")
                 connection.refuse(as_network_error(exc), request_id)

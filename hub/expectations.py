@@ -1,41 +1,69 @@
 """Expectations at work: when each session is next due, and what happens when it is.
 
-A heap holds one instant per session, never later than its true next firing. An envelope costs one comparison; the
-session's activity is folded from the log only when its instant comes, and only the part that is new since.
+A heap holds one instant per session, never later than its true next firing, and none for a session in which nobody is
+waited for. An envelope costs one comparison; the session's activity is folded from the log only when its instant comes,
+and only the part that is new since. A firing is noted in the session's log in the same commit as its audit record, so
+that no restart fires it again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+import inspect
+import math
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, TypeAlias
 
 import attrs
+import trio
 
 from ..actors.sessions.expectations import (
+    EVALUATORS,
     Activity,
     Due,
+    Evaluator,
     check_expectations,
     fold_activity,
+    mark_fired,
     next_due,
     overdue,
     seconds_of,
     start_activity,
 )
-from ..actors.sessions.lifecycle import Close, Note
-from ..actors.sessions.metadata import Expectation
+from ..actors.sessions.lifecycle import Close, Live, Note, begin, fold
+from ..actors.sessions.metadata import Expectation, SessionState
 from ..mailbox.clock import Clock, parse_iso
 from ..mailbox.codec import decode_envelope
 from ..mailbox.envelope import Envelope
-from ..mailbox.errors import InvalidInput
+from ..mailbox.errors import AgorioError, InvalidInput
 from ..mailbox.events import AUDIT_KIND_EXPECTATION_VIOLATED, EV_EXPECTATION_VIOLATED
 from .audit import AuditLog
 from .deadlines import Deadlines
+from .directory import Entry
 from .log_writer import LogWriter
 from .session import SessionCell, stream_of
 from .sessions import Sessions
 
 PAGE = 1024
 REACTIONS = ("audit", "warn", "hide", "auto_close")
+ROLES = ("initiator", "respondent", "participant")
+RETRY = 60.0
+
+
+@attrs.frozen
+class Violation:
+    """What a reaction of your own is told."""
+
+    session_id: str
+    """Where."""
+    expectation: Expectation
+    """What was violated."""
+    violators: tuple[str, ...]
+    """Who is being waited for; empty where it is the session as a whole."""
+    detail: str
+    """In words."""
+
+
+Reaction: TypeAlias = Callable[[Violation], Awaitable[None] | None]
 
 
 @attrs.define
@@ -43,13 +71,15 @@ class Watch:
     """What is kept of one session."""
 
     at: float
-    """Its instant in the heap."""
+    """Its instant in the heap; infinity where it has none."""
     least: float
     """The shortest of its expectations, in seconds."""
     activity: Activity | None = None
     """The fold so far; None until the instant first comes."""
+    live: Live | None = None
+    """The session's own fold up to the same point: it knows whose turn it was then."""
     folded: int = 0
-    """The sequence up to which it is folded."""
+    """The sequence up to which both are folded."""
 
 
 class Expectations:
@@ -62,12 +92,41 @@ class Expectations:
         self._clock = clock
         self._watches: dict[str, Watch] = {}
         self._due = Deadlines()
+        self._evaluators: dict[str, Evaluator] = dict(EVALUATORS)
+        self._reactions: dict[str, Reaction] = {}
         self.skip_turn: Callable[[SessionCell, str, str], None] | None = None
         self.total_violations = 0
+        self.total_folds = 0
 
-    def check(self, expectations: Iterable[Expectation]) -> None:
-        """Refuse unknown names. Raises `InvalidInput` listing the known ones."""
-        check_expectations(expectations, reactions=REACTIONS)
+    # What there is to expect.
+
+    def add_evaluator(self, name: str, evaluator: Evaluator) -> None:
+        """Add an expectation. Sessions that asked for it already are looked at anew."""
+        _check_new("expectation", name, self._evaluators, evaluator)
+        self._evaluators[name] = evaluator
+        for session_id, watch in self._watches.items():
+            self._set(session_id, watch, self._clock.time())
+
+    def add_reaction(self, name: str, reaction: Reaction) -> None:
+        """Add what an `on_violation` may say."""
+        _check_new("reaction", name, (*REACTIONS, *self._reactions), reaction)
+        self._reactions[name] = reaction
+
+    def check(self, expectations: Iterable[Expectation], members: Sequence[str] | None = None) -> None:
+        """Refuse what would never fire: unknown names, reactions, parameters and members. Raises `InvalidInput`."""
+        check_expectations(expectations, tuple(self._evaluators), (*REACTIONS, *self._reactions), members)
+
+    def prepare(self, expectations: Iterable[Expectation], members: Sequence[Entry]) -> tuple[Expectation, ...]:
+        """The expectations of an opening, checked, with ids where `applies_to` has names."""
+        ids = {entry.name: entry.agent_id for entry in members}
+        prepared = tuple(
+            one if one.applies_to is None else attrs.evolve(one, applies_to=[ids.get(who, who) for who in one.applies_to])
+            for one in expectations
+        )
+        self.check(prepared, (*ROLES, *ids.values()))
+        return prepared
+
+    # When a session is due.
 
     def observe(self, cell: SessionCell, envelope: Envelope) -> None:
         """A session has moved: it may be due earlier than it was known to be."""
@@ -85,86 +144,136 @@ class Expectations:
         """Watch a session that was opened, or found in the store."""
         seconds = [_seconds(one) for one in cell.setup.expectations]
         if seconds:
-            watch = self._watches[cell.session_id] = Watch(0.0, min(seconds))
+            watch = self._watches[cell.session_id] = Watch(math.inf, min(seconds))
             self._set(cell.session_id, watch, now + watch.least)
 
     def _set(self, session_id: str, watch: Watch, at: float) -> None:
         watch.at = at
-        self._due.add(at, session_id)
+        if at < math.inf:
+            self._due.add(at, session_id)
+
+    # The sweep.
 
     async def sweep(self) -> int:
-        """React to everything that is due; how many violations that were. If cancelled: the rest is due still."""
-        now = self._clock.time()
-        found = 0
-        for session_id in self._due.due(now):
-            watch, cell = self._watches.get(session_id), self._sessions.resident(session_id)
+        """React to everything that is due; how many violations that were.
+
+        A session that cannot be judged does not keep the others waiting: it is tried again later, and its error is
+        raised when the rest is done. If cancelled: the rest is due still.
+        """
+        now, found = self._clock.time(), 0
+        failures: list[Exception] = []
+        while (session_id := self._due.take_due(now)) is not None:
+            watch = self._watches.get(session_id)
             if watch is None or watch.at > now:
                 continue
-            if cell is None or cell.live.terminal:
-                del self._watches[session_id]
-                continue
             try:
-                found += await self._sweep_one(cell, watch, now)
-            except BaseException:
-                self._due.add(watch.at, session_id)
+                found += await self._sweep_one(session_id, watch, now)
+            except trio.Cancelled:
+                self._due.add(now, session_id)
                 raise
+            except Exception as exc:
+                exc.add_note(f"in the expectations of session {session_id}")
+                failures.append(exc)
+                self._set(session_id, watch, now + RETRY)
+        if failures:
+            raise ExceptionGroup("some sessions' expectations could not be judged", failures)
         return found
 
-    async def _sweep_one(self, cell: SessionCell, watch: Watch, now: float) -> int:
+    async def _sweep_one(self, session_id: str, watch: Watch, now: float) -> int:
+        cell = self._sessions.resident(session_id)
+        if cell is None or cell.live.terminal:
+            del self._watches[session_id]
+            return 0
         activity = await self._fold(cell, watch)
-        violations = overdue(activity, cell.setup, now)
+        violations = overdue(activity, cell.setup, now, self._evaluators)
         for violation in violations:
             if not cell.tail.terminal:
-                self._react(cell, violation)
-        self.total_violations += len(violations)
+                await self._react(cell, watch, violation)
         if cell.tail.terminal:
-            self._watches.pop(cell.session_id, None)
-            return len(violations)
-        following = next_due(await self._fold(cell, watch), cell.setup)
-        self._set(cell.session_id, watch, following.at if following is not None else now + watch.least)
+            self._watches.pop(session_id, None)
+        else:
+            following = next_due(await self._fold(cell, watch), cell.setup, self._evaluators)
+            self._set(session_id, watch, math.inf if following is None else following.at)
         return len(violations)
 
     async def _fold(self, cell: SessionCell, watch: Watch) -> Activity:
         """Bring the fold up to what is durable."""
-        activity = watch.activity or start_activity(cell.setup)
-        adapter, state = cell.adapter, None
-        while page := await self._writer.store.read(stream_of(cell.session_id), watch.folded, PAGE):
+        adapter, setup = cell.adapter, cell.setup
+        activity = watch.activity or start_activity(setup)
+        live = watch.live or begin(setup, adapter)
+        while watch.folded < cell.live.sequence:
+            page = await self._writer.store.read(stream_of(cell.session_id), watch.folded, PAGE)
             for record in page:
                 envelope = decode_envelope(record.body)
-                if record.sequence == cell.live.sequence or envelope.sequence == page[-1].sequence:
-                    state = adapter.expected_next(cell.live.adapter_state)
-                activity = fold_activity(activity, envelope, parse_iso(envelope.created_at), state)
-            watch.folded = page[-1].sequence
-        watch.activity = activity
+                live = fold(live, adapter, envelope)
+                turn = adapter.expected_next(live.adapter_state) if live.state is SessionState.ACTIVE else None
+                activity = fold_activity(activity, envelope, parse_iso(envelope.created_at), turn)
+            self.total_folds += len(page)
+            watch.live, watch.activity, watch.folded = live, activity, page[-1].sequence
+        watch.live, watch.activity = live, activity
         return activity
 
-    def _react(self, cell: SessionCell, violation: Due) -> None:
-        expectation = violation.expectation
-        self._audit.write(
+    # Reactions.
+
+    async def _react(self, cell: SessionCell, watch: Watch, due: Due) -> None:
+        expectation = due.expectation
+        self._note(cell, watch, due)
+        self.total_violations += 1
+        if expectation.on_violation == "hide" and self.skip_turn is not None:
+            for who in due.violators:
+                self.skip_turn(cell, who, "silent")
+        elif expectation.on_violation == "auto_close" and not cell.tail.terminal:
+            self._sessions.command(cell, Close(f"expectation_violated:{expectation.name}"))
+        elif (reaction := self._reactions.get(expectation.on_violation)) is not None:
+            detail = str(due.data()["detail"])
+            result = reaction(Violation(cell.session_id, expectation, due.violators, detail))
+            if inspect.isawaitable(result):
+                await result
+
+    def _note(self, cell: SessionCell, watch: Watch, due: Due) -> None:
+        """The log remembers every firing, shown to the members only by `warn`; the audit record is in the same commit."""
+        expectation, data = due.expectation, due.data()
+        record = self._audit.record(
             AUDIT_KIND_EXPECTATION_VIOLATED,
             session_id=cell.session_id,
             expectation=expectation.name,
             on_violation=expectation.on_violation,
             params=expectation.params,
-            violators=violation.violators,
-            detail=violation.data()["detail"],
+            violators=due.violators,
+            detail=data["detail"],
         )
-        # The log remembers every firing, shown to the members only by `warn`, so that a restart does not fire it again.
+
+        def done(error: AgorioError | None) -> None:
+            if error is not None:  # nothing has happened: fold anew, and fire again
+                watch.activity, watch.live, watch.folded = None, None, 0
+                self._set(cell.session_id, watch, self._clock.time())
+
+        assert watch.activity is not None
+        watch.activity = mark_fired(watch.activity, due.key)
         audience = None if expectation.on_violation == "warn" else ()
-        self._sessions.command(cell, Note(EV_EXPECTATION_VIOLATED, violation.data(), audience))
-        if expectation.on_violation == "hide" and self.skip_turn is not None:
-            for who in violation.violators:
-                self.skip_turn(cell, who, "silent")
-        elif expectation.on_violation == "auto_close" and not cell.tail.terminal:
-            self._sessions.command(cell, Close(f"expectation_violated:{expectation.name}"))
+        self._sessions.command(cell, Note(EV_EXPECTATION_VIOLATED, data, audience), done, (record,))
 
     def statistics(self) -> dict[str, Any]:
         """What is watched and what was found."""
-        return {"watched": len(self._watches), "violations": self.total_violations}
+        return {
+            "watched": len(self._watches),
+            "waiting": len(self._due),
+            "violations": self.total_violations,
+            "folds": self.total_folds,
+        }
 
 
 def _seconds(expectation: Expectation) -> float:
     try:
         return seconds_of(expectation)
     except InvalidInput:
-        return float("inf")  # a stored expectation of a newer hub that this one cannot judge
+        return math.inf  # a stored expectation of a newer hub that this one cannot judge
+
+
+def _check_new(what: str, name: str, known: Iterable[str], function: object) -> None:
+    if not isinstance(name, str) or not name:
+        raise InvalidInput(f"{what} {name!r} needs a name", field="name")
+    if name in known:
+        raise InvalidInput(f"{what} {name!r} exists already", field="name")
+    if not callable(function):
+        raise InvalidInput(f"{what} {name!r} needs a function, not a {type(function).__name__}", field=what)

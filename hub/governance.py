@@ -1,12 +1,16 @@
 """The gate before the fact: access, session types, rates, inboxes, caps and delegation depth, judged in one place.
 
-`Arbiter` is the extension point: the rule-based decisions come first, then every gate of the hub's one arbiter is asked.
-A gate returns None to allow or the error that refuses. Nothing is taken (no token, no slot) unless all allow.
+`Arbiter` is the extension point: the rule-based decisions come first, then every gate of the hub's one arbiter is
+asked. A gate returns None to allow or the error that refuses; one that fails refuses as well, and is reported. Nothing
+is taken (no token, no slot) unless all allow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import attrs
 
@@ -19,10 +23,16 @@ from ..mailbox.errors import AccessDeniedError, InboxFull, NetworkError, RateLim
 from ..mailbox.rate import TokenBucket
 from .directory import Entry, may_talk
 from .inbox import Inbox
+from .loosening import burst_of, loosened
+
+_log = logging.getLogger("agorio.hub")
 
 
 class Arbiter:
-    """Decides before the fact; subclass it and override the gates that matter. All are synchronous and quick."""
+    """Decides before the fact; subclass it and override the gates that matter. All are synchronous and quick.
+
+    A gate returns None to allow, or the `NetworkError` that the caller gets; raising one does the same.
+    """
 
     def authorize_register(self, passport: Passport, rule: Rule) -> NetworkError | None:
         """May this identity register? Called at registration and re-attachment."""
@@ -33,7 +43,7 @@ class Arbiter:
         return None
 
     def authorize_send(self, envelope: Envelope, sender: Passport, recipients: Sequence[str]) -> NetworkError | None:
-        """May this envelope be logged? Called for every one that a member sends."""
+        """May this envelope be logged? Called for every one that a member sends, invitation answers apart."""
         return None
 
     def authorize_delivery(self, envelope: Envelope, recipient: Passport) -> NetworkError | None:
@@ -41,7 +51,7 @@ class Arbiter:
         return None
 
     def authorize_close(self, session_id: str, agent: Passport) -> NetworkError | None:
-        """May this member close the session?"""
+        """May this member close the session? The operator is not asked."""
         return None
 
 
@@ -80,6 +90,7 @@ class Governance:
         self.clock = clock
         self.arbiter = arbiter
         self._plain = type(arbiter) is Arbiter
+        self.failed: Callable[[str], None] = lambda report: None
 
     def check_send(self, envelope: Envelope, sender: Entry, recipients: list[Entry], counted: bool) -> Grant:
         """Admit an envelope or raise its refusal; `MustWait` where the only obstacle is a full `block` inbox."""
@@ -94,16 +105,36 @@ class Governance:
         if counted:
             self._reserve(recipients, grant)
         try:
-            grant.bucket = self._take_token(sender)
+            grant.bucket = self.take_token(sender)
         except RateLimited:
             grant.give_back()
             raise
         return grant
 
     def _ask_arbiter(self, envelope: Envelope, sender: Entry, recipients: list[Entry]) -> None:
-        allow(self.arbiter.authorize_send(envelope, sender.passport, [r.agent_id for r in recipients]))
+        self._ask(self.arbiter.authorize_send, envelope, sender.passport, [r.agent_id for r in recipients])
         for recipient in recipients:
-            allow(self.arbiter.authorize_delivery(envelope, recipient.passport))
+            self._ask(self.arbiter.authorize_delivery, envelope, recipient.passport)
+
+    def _ask(self, gate: Callable[..., Any], *args: Any) -> None:
+        """Put a question to the arbiter and raise its refusal. It is foreign code: where it fails, the answer is no."""
+        try:
+            answer = gate(*args)
+        except NetworkError:
+            raise
+        except Exception as exc:
+            _log.exception("the arbiter failed in %s", gate.__name__)
+            raise self._failure(gate.__name__, f"raised {type(exc).__name__}") from exc
+        if isinstance(answer, NetworkError):
+            raise answer
+        if answer is not None:
+            if inspect.iscoroutine(answer):
+                answer.close()
+            raise self._failure(gate.__name__, f"returned a {type(answer).__name__}; a gate returns None or an error")
+
+    def _failure(self, gate: str, what: str) -> AccessDeniedError:
+        self.failed(f"arbiter: {gate} {what}")
+        return AccessDeniedError(f"the hub's arbiter could not decide ({gate} {what}), so the answer is no", gate=gate)
 
     def _reserve(self, recipients: list[Entry], grant: Grant) -> None:
         for recipient in recipients:
@@ -116,14 +147,14 @@ class Governance:
                     raise MustWait(inbox) from None
                 raise inbox.full_error() from None
 
-    def _take_token(self, sender: Entry) -> TokenBucket | None:
+    def take_token(self, sender: Entry) -> TokenBucket | None:
+        """Take a token of the sender's rate, where it has one. Raises `RateLimited`."""
         block = sender.rule.rate
         if not block.envelopes_per_minute:
             return None
         now = self.clock.time()
         if sender.bucket is None:
-            burst = block.burst or block.envelopes_per_minute / 60.0
-            sender.bucket = TokenBucket(block.envelopes_per_minute, burst, now)
+            sender.bucket = TokenBucket(block.envelopes_per_minute, burst_of(block), now)
         wait = sender.bucket.take(now)
         if wait > 0:
             raise RateLimited(
@@ -154,7 +185,23 @@ class Governance:
             )
         for invitee in invitees:
             self._check_invitee(kind, creator, invitee)
-        allow(self.arbiter.authorize_session(creator.passport, setup))
+        self._ask(self.arbiter.authorize_session, creator.passport, setup)
+
+    def check_register(self, passport: Passport, rule: Rule) -> None:
+        """Admit a registration or re-attachment, or raise its refusal."""
+        self._ask(self.arbiter.authorize_register, passport, rule)
+
+    def check_close(self, session_id: str, agent: Entry) -> None:
+        """Admit a member's closing of its session, or raise its refusal."""
+        self._ask(self.arbiter.authorize_close, session_id, agent.passport)
+
+    def follow_rate(self, entry: Entry) -> None:
+        """A rule has changed: its rate holds from now on, without a fresh burst."""
+        block = entry.rule.rate
+        if not block.envelopes_per_minute:
+            entry.bucket = None
+        elif entry.bucket is not None:
+            entry.bucket.retune(block.envelopes_per_minute, burst_of(block))
 
     def _check_invitee(self, kind: str, creator: Entry, invitee: Entry) -> None:
         reason = may_talk(creator, invitee)
@@ -165,39 +212,4 @@ class Governance:
             raise AccessDeniedError(f"access.session_types.accept of {invitee.name!r} does not allow {kind!r}")
 
 
-def allow(refusal: NetworkError | None) -> None:
-    """Raise an arbiter's refusal."""
-    if refusal is not None:
-        raise refusal
-
-
-def loosened(old: Rule, new: Rule) -> str | None:
-    """Which field of `new` grants more than `old`, or None: an agent may only tighten its own rule."""
-    pairs = (
-        ("access.inbound_from", old.access.inbound_from, new.access.inbound_from),
-        ("access.outbound_to", old.access.outbound_to, new.access.outbound_to),
-        ("access.session_types.initiate", old.access.session_types.initiate, new.access.session_types.initiate),
-        ("access.session_types.accept", old.access.session_types.accept, new.access.session_types.accept),
-    )
-    for field, before, after in pairs:
-        if before != ANYBODY and not set(after) <= set(before):
-            return field
-    for field, before_cap, after_cap in _caps(old, new):
-        if before_cap and (not after_cap or after_cap > before_cap):
-            return field
-    return None
-
-
-def _caps(old: Rule, new: Rule) -> list[tuple[str, float | None, float | None]]:
-    return [
-        ("limits.delegation_depth", old.limits.delegation_depth, new.limits.delegation_depth),
-        (
-            "limits.max_concurrent_sessions",
-            old.limits.max_concurrent_sessions,
-            new.limits.max_concurrent_sessions,
-        ),
-        ("limits.max_concurrent_tasks", old.limits.max_concurrent_tasks, new.limits.max_concurrent_tasks),
-        ("rate.envelopes_per_minute", old.rate.envelopes_per_minute, new.rate.envelopes_per_minute),
-        ("rate.burst", old.rate.burst, new.rate.burst),
-        ("inbox.max_pending", old.inbox.max_pending, new.inbox.max_pending),
-    ]
+__all__ = ["Arbiter", "Governance", "Grant", "MustWait", "loosened"]

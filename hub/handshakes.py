@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -27,9 +28,9 @@ class Handshakes:
         clock: Clock,
         mint: Callable[[], str],
         ack_timeout: float,
-        check_expectations: Callable[[tuple[Expectation, ...]], None],
+        prepare_expectations: Callable[[tuple[Expectation, ...], list[Entry]], tuple[Expectation, ...]],
     ) -> None:
-        self._check_expectations = check_expectations
+        self._prepare_expectations = prepare_expectations
         self._directory = directory
         self._sessions = sessions
         self._clock = clock
@@ -44,6 +45,7 @@ class Handshakes:
         closed as `open_cancelled`.
         """
         creator = self._directory.entry(op.creator_id)
+        _check_timeout(op.invite_ack_timeout)
         setup, invitees = self._setup(op, creator)
         opened = trio.Event()
         cell = self._sessions.create(setup, creator, invitees)
@@ -94,8 +96,9 @@ class Handshakes:
         invitees = [entry for entry in members if entry is not creator]
         now = self._clock.time()
         ttl = self._ttl(op, creator, manifest)
+        expectations = manifest.expectations
         if op.expectations is not None:
-            self._check_expectations(op.expectations)
+            expectations = self._prepare_expectations(op.expectations, members)
         setup = SessionSetup(
             session_id=self._mint(),
             manifest=manifest,
@@ -106,7 +109,7 @@ class Handshakes:
             ack_deadline=now + self._timeout(op),
             knobs=self._knobs(op, manifest),
             labels={**op.labels, "intent": op.intent} if op.intent is not None else op.labels,
-            expectations=manifest.expectations if op.expectations is None else op.expectations,
+            expectations=expectations,
             required_acks=_quorum(op.required_acks, len(invitees)),
             parent_session_id=op.parent_session_id,
             depth=self._depth(op, creator),
@@ -149,6 +152,11 @@ class Handshakes:
         if parent is None or creator.agent_id not in parent.setup.participants:
             return 0
         return parent.setup.depth + 1
+
+
+def _check_timeout(seconds: float | None) -> None:
+    if seconds is not None and not 0 <= seconds < math.inf:
+        raise InvalidInput(f"invite_ack_timeout={seconds!r} must be a number of seconds, 0 or more", field="invite_ack_timeout")
 
 
 def _check_number(manifest: Manifest, members: list[Entry]) -> None:

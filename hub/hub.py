@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -19,9 +19,11 @@ from ..actors.runtime.tree import TreeNode
 from ..actors.sessions import operations as ops
 from ..actors.sessions.adapters.base import SessionAdapter
 from ..actors.sessions.adapters.registry import AdapterRegistry, default_adapters
+from ..actors.sessions.expectations import Evaluator
 from ..actors.sessions.identity import Passport, Resume
 from ..actors.sessions.metadata import SessionMetadata
 from ..actors.sessions.rule import Rule
+from ..actors.sessions.tasks import TaskMetadata
 from ..mailbox.clock import Clock, as_clock
 from ..mailbox.envelope import Envelope
 from ..mailbox.errors import HubClosedError, InvalidInput
@@ -33,8 +35,11 @@ from .connections import Connection, ConnectionActor
 from .dead_letters import DeadLetterRecord
 from .directory import AgentInfo
 from .door import Door
+from .expectations import Reaction
+from .extension import Extensible
 from .governance import Arbiter
 from .inbox import Redelivery
+from .listeners import GROUP as LISTENERS
 from .opening import ManualExit, Opening
 from .operations import Operations
 from .recovery import recover
@@ -47,7 +52,7 @@ from .sweepers import sweep_ttl, sweeper_child
 TOP = "hub"
 
 
-class Hub:
+class Hub(Extensible):
     """A network's single source of truth. Open one with `Hub.open`; the constructor does nothing but remember.
 
     `store` keeps the logs, `auth` proves identities (default: `NoAuth`), `clock` is a callable returning ISO-8601 text or
@@ -66,6 +71,8 @@ class Hub:
         redelivery: Redelivery | None = None,
         adapters: Iterable[SessionAdapter] = (),
         arbiter: Arbiter | None = None,
+        evaluators: Mapping[str, Evaluator] | None = None,
+        reactions: Mapping[str, Reaction] | None = None,
         grace: float = 5.0,
         rng: random.Random | None = None,
         on_event: Callable[[Event], None] | None = None,
@@ -78,8 +85,7 @@ class Hub:
             ttl_sweep_interval, expectation_sweep_interval, invite_ack_timeout, redelivery or Redelivery(), grace
         )
         self._adapters: AdapterRegistry = default_adapters()
-        for adapter in adapters:
-            self._adapters.register(adapter)
+        self._more = (tuple(adapters), dict(evaluators or {}), dict(reactions or {}))
         self._arbiter = arbiter or Arbiter()
         self._rng = rng or random.Random()
         self._user_sink = on_event
@@ -134,6 +140,8 @@ class Hub:
                 arbiter=self._arbiter,
                 rng=self._rng,
             )
+            self._extend(services)
+            await services.audit.open()
             self._door = Door(services, Operations(services).rows())
             async with open_supervisor(
                 self._children(services), name=TOP, strategy="rest_for_one", on_event=self._on_event, rng=self._rng
@@ -147,7 +155,21 @@ class Hub:
         finally:
             self._closed = True
             with trio.CancelScope(shield=True):
+                if self._services is not None:
+                    await self._services.audit.close()
                 await self._store.close()
+
+    def _extend(self, services: Services) -> None:
+        """Take in what the options add: evaluators and reactions first, since the session types may name them."""
+        adapters, evaluators, reactions = self._more
+        for name, evaluator in evaluators.items():
+            services.expectations.add_evaluator(name, evaluator)
+        for name, reaction in reactions.items():
+            services.expectations.add_reaction(name, reaction)
+        for adapter in adapters:
+            self._adapters.register(adapter)
+        for adapter in self._adapters:
+            services.expectations.check(adapter.manifest.expectations)
 
     def _children(self, services: Services) -> list[Child | Group]:
         settings = self._settings
@@ -160,6 +182,7 @@ class Hub:
             )
         return [
             Child("log-writer", lambda: _Loop(services.writer.run, services.writer.flush), grace=settings.grace),
+            Group(LISTENERS, max_restarts=1000),
             Child("registry", Clerk, grace=settings.grace, capacity=100_000),
             Group("agents", max_restarts=1000),
             Group("connections", max_restarts=1000),
@@ -169,6 +192,7 @@ class Hub:
 
     def _take_up(self, services: Services, top: Supervisor) -> None:
         self._top = top
+        services.listeners.group = top.group(LISTENERS)
         services.registry.agents = top.group("agents")
         services.registry.ask = top.ref("registry").ask
 
@@ -273,6 +297,23 @@ class Hub:
         services = self._open_services()
         return await services.list_sessions(None if agent_id is None else [agent_id], state, limit)
 
+    async def get_task(self, task_id: str) -> TaskMetadata:
+        """A task, running or ended. Raises `NotFoundError`. If cancelled: nothing has changed."""
+        return await self._open_services().task_calls.get(task_id)
+
+    async def list_tasks(
+        self,
+        *,
+        session_id: str | None = None,
+        owner_id: str | None = None,
+        state: str | None = None,
+        capability: str | None = None,
+        limit: int = 1000,
+    ) -> list[TaskMetadata]:
+        """Tasks, newest first; `state` may be `ended`. If cancelled: nothing has changed."""
+        wanted = ops.ListTasks("", session_id, owner_id, state, capability, limit)
+        return await self._open_services().task_calls.list(wanted, everything=True)
+
     async def list_agents(
         self,
         *,
@@ -327,8 +368,8 @@ class Hub:
 
     def ref(self, name: str) -> Ref:
         """The actor of a registered agent. Raises `NotFoundError`."""
-        self._open_services()
-        return self._require_top().group("agents").ref(name)
+        entry = self._open_services().directory.entry(name)
+        return self._require_top().group("agents").ref(entry.name)
 
     def _require_top(self) -> Supervisor:
         assert self._top is not None
@@ -358,22 +399,13 @@ class Hub:
         """Strike an agent off. Raises `NotFoundError`. If cancelled: done wholly or not at all."""
         await self._open_services().registry.unregister(agent_id)
 
-    def register_sweeper(self, name: str, interval: float, chore: Callable[[], Awaitable[Any]]) -> None:
-        """Run an async chore every `interval` seconds as a supervised actor."""
-        self._open_services()
-        self._require_top().group("sweepers").start_soon(sweeper_child(name, chore, interval))
-
-    async def unregister_sweeper(self, name: str) -> None:
-        """Stop a sweeper. Raises `NotFoundError`. If cancelled: it goes on stopping."""
-        self._open_services()
-        await self._require_top().group("sweepers").stop(name)
-
     # Sweeps, by hand or by the sweepers.
 
     async def _ttl_tick(self) -> int:
         """One pass of the TTL sweep; how many sessions it ended. If cancelled: part of it is done."""
         services = self._open_services()
         now = services.clock.time()
+        services.tasks.sweep(now)
         ended = sweep_ttl(services.sessions, now)
         for entry in services.directory:
             if entry.inbox.expiring:

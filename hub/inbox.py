@@ -18,7 +18,7 @@ from ..actors.runtime.actor import Actor, Context
 from ..actors.sessions.rule import InboxBlock
 from ..mailbox.box import Mailbox, Statistics
 from ..mailbox.envelope import Envelope
-from ..mailbox.errors import InboxFull, LinkClosed
+from ..mailbox.errors import InboxFull, LinkClosed, Refuse
 from ..transports.frames import NotifyFrame
 from .desk import Delivery, Desk, is_counted
 
@@ -65,6 +65,7 @@ class Inbox:
         "expiring",
         "mailbox",
         "overflow",
+        "refuses",
         "wake",
     )
 
@@ -93,6 +94,7 @@ class Inbox:
         self.wake: Callable[[float], None] | None = None
         self._wake_at = math.inf
         self.expiring = False
+        self.refuses: Callable[[Envelope], str | None] = lambda envelope: None
         self._redelivery = redelivery
         self._dead = dead
         self._settled = settled
@@ -159,6 +161,7 @@ class Inbox:
     def connect(self, connection: Connection, window: int | None) -> None:
         """Deliver over this connection from now on; what was out on another goes out again."""
         self.desk.lost_connection()
+        self.withdraw()
         self.connection = connection
         self.desk.set_window(window)
         self.pump()
@@ -219,6 +222,10 @@ class Inbox:
         if delivery.attempt >= self._redelivery.max_attempts:
             self._give_up(self._take_back(delivery), reason or "failed")
             return True
+        refusal = self.refuses(delivery.envelope)
+        if refusal is not None:  # a rule has changed while it was out
+            self._give_up(self._take_back(delivery), refusal)
+            return True
         self.desk.hold(session_id, now + self._redelivery.delay(delivery.attempt))
         self._wake_for_held(now)
         self.pump()
@@ -259,6 +266,14 @@ class Inbox:
             self._dead(self.agent_id, delivery.envelope, "ttl_seconds", delivery.attempt)
             self._settled(self.agent_id, delivery.envelope)
 
+    def withdraw(self) -> None:
+        """Give up what waits here and what the rules do not allow any more."""
+        for delivery in self.desk.take_queued(lambda waiting: waiting.counted and bool(self.refuses(waiting.envelope))):
+            self.mailbox.release()
+            reason = self.refuses(delivery.envelope) or "access"
+            self._dead(self.agent_id, delivery.envelope, reason, delivery.attempt)
+            self._settled(self.agent_id, delivery.envelope)
+
     def empty(self, reason: str) -> None:
         """Dead-letter everything: the agent was unregistered."""
         for delivery in self.desk.take_all():
@@ -284,21 +299,12 @@ class Inbox:
         )
 
 
-@attrs.frozen
-class _Tick:
-    """A backoff may be over."""
-
-
-@attrs.frozen
-class _WakeIn:
-    """Tick after so many seconds."""
-
-    delay: float
-    """Seconds."""
-
-
 class InboxActor(Actor):
-    """A registered agent as the hub's supervision tree shows it: it runs the timers of its inbox."""
+    """A registered agent as the hub's supervision tree shows it.
+
+    It runs the timers of its inbox, and what is told or asked of its `Ref` it puts to the agent over the link, one
+    message at a time.
+    """
 
     def __init__(self, inbox: Inbox) -> None:
         self._inbox = inbox
@@ -308,13 +314,20 @@ class InboxActor(Actor):
 
         If cancelled: the next incarnation takes over.
         """
-        ref = ctx.ref
-        self._inbox.wake = lambda delay: ref.tell(_WakeIn(delay))
+        nursery = ctx.nursery
+        self._inbox.wake = lambda delay: nursery.start_soon(self._tick_in, delay)
         self._inbox.tick()
 
-    async def receive(self, message: Any, ctx: Context) -> None:
-        """Run a timer. If cancelled: the next incarnation ticks when it starts."""
-        if isinstance(message, _WakeIn):
-            ctx.after(message.delay, _Tick())
-        else:
-            self._inbox.tick()
+    async def _tick_in(self, delay: float) -> None:
+        await trio.sleep(delay)
+        self._inbox.tick()
+
+    async def receive(self, message: Any, ctx: Context) -> Any:
+        """Put a message to the agent and return its reply.
+
+        If cancelled: the agent's handler is cancelled too, without a restart.
+        """
+        connection = self._inbox.connection
+        if connection is None:
+            raise Refuse(f"agent {self._inbox.mailbox.name!r} is not connected; its sessions' mail waits for it")
+        return await connection.call(self._inbox.agent_id, message)

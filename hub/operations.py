@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
 import attrs
+import trio
 
 from ..actors.sessions import operations as ops
-from ..actors.sessions.identity import Passport, Resume
+from ..actors.sessions.credentials import Challenge
+from ..actors.sessions.identity import Passport, Resume, check_name
 from ..actors.sessions.lifecycle import Note, check_member, check_open, judge
 from ..actors.sessions.metadata import SessionMetadata
 from ..actors.sessions.rule import Rule
@@ -16,7 +19,7 @@ from ..mailbox.envelope import Envelope
 from ..mailbox.errors import AccessDeniedError, InvalidInput, NetworkError
 from ..mailbox.events import AUDIT_KIND_ACTOR_RESTARTED, AUDIT_KIND_TURN_FAILED, EV_TURN_SKIPPED
 from .connections import Connection
-from .directory import SORTS
+from .directory import SORTS, may_talk
 from .door import Row, member_of
 
 if TYPE_CHECKING:
@@ -35,6 +38,7 @@ class Operations:
     def rows(self) -> dict[str, Row]:
         """Every operation by name."""
         table = (
+            Row(ops.AuthChallenge, self.auth_challenge, None),
             Row(ops.Register, self.register, None),
             Row(ops.Unregister, self.unregister),
             Row(ops.SetWindow, self.set_window),
@@ -58,10 +62,20 @@ class Operations:
             Row(ops.SetRule, self.set_rule),
             Row(ops.ReportTurnFailure, self.report_turn_failure),
             Row(ops.SkipTurn, self.skip_turn),
+            Row(ops.AwaitReply, self.await_reply),
+            Row(ops.AwaitOver, self.await_over),
+            Row(ops.ReadContext, self.read_context),
+            Row(ops.ActorAsk, self.actor_ask),
+            Row(ops.ActorSend, self.actor_send),
+            Row(ops.ActorStoppedWait, self.actor_stopped),
         )
-        return {row.params.op: row for row in table}
+        return {row.params.op: row for row in (*table, *self._services.task_calls.rows())}
 
     # Identity.
+
+    def auth_challenge(self, connection: Connection, op: ops.AuthChallenge) -> Challenge:
+        """The hub's question, asked of everybody alike."""
+        return self._services.registry.auth.challenge(op.scheme, check_name(op.name))
 
     async def register(self, connection: Connection, op: ops.Register) -> ops.Registered:
         """Register and bind."""
@@ -163,11 +177,11 @@ class Operations:
         cell = self._services.sessions.resident(op.session_id)
         if cell is None:
             return self._read_loaded(connection, op)
-        return self._services.reader.read(op, self._reader(connection, cell, op.agent_id))
+        return self._services.reader.read(op, self._reader(connection, cell, op.agent_id), cell.live.sequence)
 
     async def _read_loaded(self, connection: Connection, op: ops.ReadWal) -> Any:
         cell = await self._services.sessions.get(op.session_id)
-        return await self._services.reader.read_later(op, self._reader(connection, cell, op.agent_id))
+        return await self._services.reader.read_later(op, self._reader(connection, cell, op.agent_id), cell.live.sequence)
 
     def _reader(self, connection: Connection, cell: Any, agent_id: str | None) -> tuple[str, ...]:
         if agent_id is None:
@@ -191,6 +205,36 @@ class Operations:
             if envelope.sender_id == op.agent_id and envelope.causation_id == op.causation_id:
                 found = envelope
         return found
+
+    # Actors by name.
+
+    def _ref(self, agent_id: str, name: str) -> Any:
+        """The actor of a name, where both agents' rules allow the two to talk."""
+        services = self._services
+        sender, target = services.directory.entry(agent_id), services.directory.entry(name)
+        reason = may_talk(sender, target)
+        if reason is not None:
+            raise AccessDeniedError(reason, recipient=target.name)
+        services.governance.take_token(sender)
+        assert services.registry.agents is not None
+        return services.registry.agents.ref(target.name)
+
+    async def actor_ask(self, connection: Connection, op: ops.ActorAsk) -> Any:
+        """Ask; the asker's deadline bounds the handler."""
+        ref = self._ref(op.agent_id, op.name)
+        with trio.move_on_after(math.inf if op.timeout is None else op.timeout):
+            return await ref.ask(op.message)
+        raise NetworkError(f"{op.name!r} has not replied within {op.timeout:g} s")
+
+    def actor_send(self, connection: Connection, op: ops.ActorSend) -> Any:
+        """Tell at once, which keeps the order of tells, or wait for a slot."""
+        ref = self._ref(op.agent_id, op.name)
+        return ref.send(op.message) if op.wait else ref.tell(op.message)
+
+    async def actor_stopped(self, connection: Connection, op: ops.ActorStoppedWait) -> str:
+        """Death watch."""
+        reason: str = await self._ref(op.agent_id, op.name).stopped()
+        return reason
 
     # Turns.
 
@@ -220,6 +264,24 @@ class Operations:
         check_member(cell.live, op.agent_id)
         self._services.skip_turn(cell, op.agent_id, op.reason[:MAX_MESSAGE])
 
+    def await_reply(self, connection: Connection, op: ops.AwaitReply) -> None:
+        """A turn begins to wait. A session that is not in memory has ended: nobody waits there."""
+        cell = self._services.sessions.resident(op.session_id)
+        if cell is not None:
+            check_member(cell.live, op.agent_id)
+            connection.on_unbind = self._services.waits.gone
+            self._services.waits.begin(cell, op.agent_id, op.after)
+
+    def await_over(self, connection: Connection, op: ops.AwaitOver) -> None:
+        """A turn waits no longer."""
+        self._services.waits.over(op.session_id, op.agent_id)
+
+    async def read_context(self, connection: Connection, op: ops.ReadContext) -> dict[str, Any]:
+        """The context variables, for members."""
+        cell = await self._services.sessions.get(op.session_id)
+        check_member(cell.live, op.agent_id)
+        return dict(cell.adapter.context(cell.live.adapter_state))
+
 
 def probe(cell: Any, agent_id: str, event_type: str, now: float) -> bool:
     """Whether a send of this kind would be judged legal now."""
@@ -243,4 +305,8 @@ def check_search(op: ops.ListAgents) -> ops.ListAgents:
     """The search, if it is in range."""
     if op.sort_by not in SORTS:
         raise InvalidInput(f"sort_by={op.sort_by!r} is unknown; use one of {', '.join(SORTS)}", field="sort_by")
+    if op.kind is not None and op.kind not in KINDS:
+        raise InvalidInput(f"kind={op.kind!r} is unknown; use one of {', '.join(KINDS)}", field="kind")
+    if op.limit < 0:
+        raise InvalidInput(f"limit={op.limit} must not be negative", field="limit")
     return op if op.limit <= MAX_LISTED else attrs.evolve(op, limit=MAX_LISTED)

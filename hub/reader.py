@@ -23,34 +23,22 @@ class Reader:
         self._store = store
         self._nowait = store if isinstance(store, NowaitStore) else None
 
-    def read(self, op: ReadWal, readers: tuple[str, ...]) -> Any:
-        """One page: at once from a store that needs no I/O, else an awaitable."""
+    def read(self, op: ReadWal, readers: tuple[str, ...], last: int) -> Any:
+        """One page of a log that ends at `last`: at once from a store that needs no I/O, else an awaitable."""
         _check(op)
         if self._nowait is None:
-            return self.read_later(op, readers)
-        return self._read_nowait(self._nowait, op, readers)
-
-    def _read_nowait(self, store: NowaitStore, op: ReadWal, readers: tuple[str, ...]) -> tuple[Envelope, ...]:
-        page = _Page(op, readers)
-        after = op.after
-        stream = stream_of(op.session_id)
-        while not page.full:
-            records = store.read_nowait(stream, after, PAGE)
-            if not records or not page.add(records):
-                break
-            after = records[-1].sequence
+            return self.read_later(op, readers, last)
+        page, stream = _Page(op, readers, last), stream_of(op.session_id)
+        while (span := page.next_span()) is not None:
+            page.add(self._nowait.read_nowait(stream, *span))
         return page.result()
 
-    async def read_later(self, op: ReadWal, readers: tuple[str, ...]) -> tuple[Envelope, ...]:
+    async def read_later(self, op: ReadWal, readers: tuple[str, ...], last: int) -> tuple[Envelope, ...]:
         """One page. If cancelled: nothing has changed."""
         _check(op)
-        page = _Page(op, readers)
-        after = op.after
-        while not page.full:
-            records = await self._store.read(stream_of(op.session_id), after, PAGE)
-            if not records or not page.add(records):
-                break
-            after = records[-1].sequence
+        page, stream = _Page(op, readers, last), stream_of(op.session_id)
+        while (span := page.next_span()) is not None:
+            page.add(await self._store.read(stream, *span))
         return page.result()
 
     async def each(self, session_id: str, after: int = 0) -> AsyncIterator[Envelope]:
@@ -79,32 +67,39 @@ class Reader:
 
 
 class _Page:
-    """Collects what a reader may see of one page."""
+    """Collects what a reader may see of one page, from the front, or from the end where the tail is asked for."""
 
-    __slots__ = ("_before", "_found", "_limit", "_readers", "_tail")
+    __slots__ = ("_found", "_from", "_limit", "_readers", "_tail", "_to")
 
-    def __init__(self, op: ReadWal, readers: tuple[str, ...]) -> None:
+    def __init__(self, op: ReadWal, readers: tuple[str, ...], last: int) -> None:
         self._readers = readers
-        self._before = op.before
         self._tail = op.tail
         self._limit = MAX_PAGE if op.limit is None else min(op.limit, MAX_PAGE)
+        self._from = op.after
+        self._to = last if op.before is None else min(last, op.before - 1)
         self._found: list[Envelope] = []
 
-    @property
-    def full(self) -> bool:
-        return not self._tail and len(self._found) >= self._limit
+    def next_span(self) -> tuple[int, int] | None:
+        """The `(after, limit)` to read next; None where the page is full or the log is read."""
+        wanted = self._limit - len(self._found)
+        left = self._to - self._from
+        if wanted <= 0 or left <= 0:
+            return None
+        count = min(left, max(wanted, 16), PAGE)
+        if self._tail:
+            self._to -= count
+            return self._to, count
+        self._from += count
+        return self._from - count, count
 
-    def add(self, records: list[Record]) -> bool:
-        """Take in records; False once `before` is reached."""
-        for record in records:
-            if self._before is not None and record.sequence >= self._before:
-                return False
-            envelope = decode_envelope(record.body)
-            if any(visible_to(envelope, reader) for reader in self._readers):
-                self._found.append(envelope)
-        return True
+    def add(self, records: list[Record]) -> None:
+        """Take in records."""
+        envelopes = [decode_envelope(record.body) for record in records]
+        seen = [one for one in envelopes if any(visible_to(one, reader) for reader in self._readers)]
+        self._found = [*seen, *self._found] if self._tail else [*self._found, *seen]
 
     def result(self) -> tuple[Envelope, ...]:
+        """The page in log order."""
         if self._tail:
             return tuple(self._found[max(0, len(self._found) - self._limit) :])
         return tuple(self._found[: self._limit])

@@ -16,6 +16,7 @@ from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn
 from ..actors.sessions.identity import AuthBlock, FrozenObserved, ObservedStat, Passport, Resume
 from ..actors.sessions.metadata import SessionSetup
 from ..actors.sessions.rule import Rule
+from ..actors.sessions.tasks import TaskState
 from ..mailbox.errors import StoreError
 from ..mailbox.frozen import FrozenDict, freeze_payload
 
@@ -53,6 +54,7 @@ def _make_converter() -> cattrs.Converter:
     made = cattrs.Converter(unstruct_collection_overrides={tuple: list}, detailed_validation=False)
     for cls, kinds in _SCALARS.items():
         made.register_structure_hook(cls, _exactly(kinds))
+    made.register_structure_hook(TaskState, lambda value, _: TaskState(value))
     made.register_structure_hook(FrozenDict, lambda value, _: freeze_payload(value))
     made.register_unstructure_hook(FrozenDict, lambda value: value)
     made.register_structure_hook(FrozenObserved, _observed)

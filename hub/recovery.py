@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from ..actors.sessions.tasks import TaskMetadata
 from ..mailbox.errors import AgorioError
 from .records import StoredAgent, from_bytes
 from .sessions import StoredSession
@@ -23,7 +24,9 @@ _log = logging.getLogger("agorio.hub")
 async def recover(services: Services) -> None:
     """Take up where the last hub on this store left off. If cancelled: the hub does not open."""
     await _each(services, "agent/", _recover_agent)
+    await _each(services, "observed/", _recover_track_record)
     await _each(services, "open/", _recover_session)
+    await _each(services, "running/", _recover_task)
     for entry in services.directory:
         services.ids.floor(entry.agent_id)
 
@@ -44,6 +47,21 @@ async def _recover_agent(services: Services, document: Document) -> None:
     services.registry.admit(from_bytes(document.body, StoredAgent))
 
 
+async def _recover_track_record(services: Services, document: Document) -> None:
+    services.tasks.records.restore(document.key, document.body)
+
+
+async def _recover_task(services: Services, document: Document) -> None:
+    task = await services.task_calls.get(document.key.partition("/")[2])
+    services.ids.floor(task.task_id)
+    await _adopt_task(services, task)
+
+
+async def _adopt_task(services: Services, task: TaskMetadata) -> None:
+    saved = await services.task_calls.checkpoint(task.task_id)
+    services.tasks.adopt(task, 0 if saved is None else saved.version)
+
+
 async def _recover_session(services: Services, document: Document) -> None:
     session_id = document.key.partition("/")[2]
     sessions = services.sessions
@@ -58,6 +76,8 @@ async def _recover_session(services: Services, document: Document) -> None:
     sessions.adopt(cell)
     services.ids.floor(session_id)
     await sessions.delivery.restore(cell)
+    for task in list(cell.live.tasks.values()):
+        await _adopt_task(services, task)
     if not cell.live.terminal:
         services.expectations.enrol(cell, cell.setup.created_at)
     if cell.live.state == "pending" and cell.setup.ack_deadline is not None:

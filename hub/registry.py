@@ -11,7 +11,7 @@ from ..actors.runtime.actor import Actor, Context
 from ..actors.runtime.child import Child
 from ..actors.runtime.supervisor import Supervisor
 from ..actors.sessions.identity import (
-    ObservedStat,
+    AuthBlock,
     Passport,
     Resume,
     ResumeExample,
@@ -38,11 +38,12 @@ from ..mailbox.events import (
     AUDIT_KIND_SKILL_SET,
 )
 from .audit import AuditLog
-from .auth import AuthRegistry
+from .auth import AuthRegistry, unproven
 from .directory import Directory, Entry
-from .governance import Governance, allow, loosened
+from .governance import Governance
 from .inbox import Inbox, InboxActor
 from .log_writer import LogWriter
+from .loosening import loosened
 from .records import StoredAgent, to_bytes, without_claim
 from .sessions import Sessions
 from .stores.protocol import Put
@@ -93,6 +94,7 @@ class Registry:
         self.auth = auth
         self.agents: Supervisor | None = None
         self.ask: Callable[[Any], Any] | None = None
+        self.owner_gone: Callable[[Entry], None] = lambda entry: None
 
     async def _in_turn(self, work: Callable[[], Any]) -> Any:
         assert self.ask is not None
@@ -108,17 +110,22 @@ class Registry:
         passport = check_passport(op.passport)
         _check_records(op.resume, op.skill_md, op.rule)
         credentials = op.credentials if op.credentials is not None else passport.auth
-        stored = self._directory.find(passport.name)
-        if stored is not None and not op.attach:
-            raise _taken(stored)
-        scheme = stored.passport.auth.scheme if stored is not None else credentials.scheme
-        await self.auth.get(scheme).verify(passport, credentials)
+        # Proof comes before everything else, so that a stranger does not learn which names are taken.
+        await self.auth.verify(passport, credentials, self._pinned(passport.name))
+        # The scheme that was proven is the one that the identity keeps, whatever the passport says.
+        passport = attrs.evolve(passport, auth=AuthBlock(credentials.scheme))
         registered: tuple[Registered, Entry] = await self._in_turn(lambda: self._register(op, passport))
         return registered
 
+    def _pinned(self, name: str) -> str | None:
+        stored = self._directory.find(name)
+        return None if stored is None else stored.passport.auth.scheme
+
     async def _register(self, op: Register, passport: Passport) -> tuple[Registered, Entry]:
+        if self._pinned(passport.name) not in (None, passport.auth.scheme):
+            raise unproven(passport.name)  # somebody else has registered it since the proof, with another scheme
         entry = self._directory.find(passport.name)
-        allow(self._governance.arbiter.authorize_register(passport, op.rule or (entry.rule if entry else Rule())))
+        self._governance.check_register(passport, op.rule or (entry.rule if entry else Rule()))
         if entry is None:
             entry = await self._enter(op, passport)
             return _registered(entry, attached=False), entry
@@ -158,7 +165,7 @@ class Registry:
             self._refuse_loosening(stored.rule, op.rule)
             stored = attrs.evolve(stored, rule=attrs.evolve(op.rule, version=stored.rule.version + 1))
             kinds.append(AUDIT_KIND_RULE_SET)
-        await self._record(entry, stored, [*kinds, AUDIT_KIND_AGENT_ATTACHED])
+        await self._record(entry, stored, [*kinds, AUDIT_KIND_AGENT_ATTACHED], by=entry.agent_id)
 
     def _updated(self, old: Resume, new: Resume) -> Resume:
         return attrs.evolve(
@@ -171,14 +178,30 @@ class Registry:
             raise AccessDeniedError(f"an agent cannot loosen its own rule: {field}; ask the hub's operator", field=field)
 
     async def _record(self, entry: Entry, stored: StoredAgent, kinds: list[str], **fields: Any) -> None:
-        records = [self._audit.record(kind, agent_id=entry.agent_id, name=entry.name, **fields) for kind in kinds]
+        records = [
+            self._audit.record(kind, agent_id=entry.agent_id, name=entry.name, **_facts(kind, stored), **fields)
+            for kind in kinds
+        ]
         await self._writer.write(Put(_key(entry.agent_id), to_bytes(stored)), self._audit.change(*records))
+        if stored.resume.observed is not entry.resume.observed:  # a task has ended while this was being written
+            stored = attrs.evolve(stored, resume=attrs.evolve(stored.resume, observed=entry.resume.observed))
         rule_changed = stored.rule is not entry.rule
         self._directory.replace(entry, stored)
-        if rule_changed:
-            entry.bucket = None
-            entry.inbox.set_block(stored.rule.inbox)
         self._audit.committed(*records)
+        if rule_changed:
+            self._governance.follow_rate(entry)
+            entry.inbox.set_block(stored.rule.inbox)
+            self._withdraw(entry)
+
+    def _withdraw(self, entry: Entry) -> None:
+        """A rule has changed: what waits in an inbox and is not allowed any more is not delivered."""
+        entry.inbox.withdraw()
+        for session_id in entry.sessions:
+            cell = self._sessions.resident(session_id)
+            for who in cell.setup.participants if cell is not None else ():
+                other = self._directory.get(who)
+                if other is not None:
+                    other.inbox.withdraw()
 
     async def unregister(self, agent_id: str) -> None:
         """Strike an agent off: its mail becomes dead letters, its sessions go on or close without it.
@@ -192,6 +215,7 @@ class Registry:
         entry = self._directory.entry(agent_id)
         record = self._audit.record(AUDIT_KIND_AGENT_UNREGISTERED, agent_id=entry.agent_id, name=entry.name)
         await self._writer.write(Put(_key(entry.agent_id), None), self._audit.change(record))
+        self.owner_gone(entry)
         for session_id in list(entry.sessions):
             cell = self._sessions.resident(session_id)
             if cell is not None and not cell.live.terminal:
@@ -224,8 +248,6 @@ class Registry:
             entry,
             attrs.evolve(entry.stored, resume=resume),
             [AUDIT_KIND_RESUME_SET],
-            version=resume.version,
-            source="tenant",
         )
         return resume
 
@@ -246,7 +268,7 @@ class Registry:
         async def work() -> None:
             entry = self._directory.entry(op.agent_id)
             stored = attrs.evolve(entry.stored, skill_md=op.skill_md)
-            await self._record(entry, stored, [AUDIT_KIND_SKILL_SET], removed=op.skill_md is None)
+            await self._record(entry, stored, [AUDIT_KIND_SKILL_SET])
 
         await self._in_turn(work)
 
@@ -259,35 +281,12 @@ class Registry:
             if not operator:
                 self._refuse_loosening(entry.rule, op.rule)
             rule = attrs.evolve(op.rule, version=entry.rule.version + 1)
-            await self._record(
-                entry, attrs.evolve(entry.stored, rule=rule), [AUDIT_KIND_RULE_SET], version=rule.version
-            )
+            by = "operator" if operator else entry.agent_id
+            await self._record(entry, attrs.evolve(entry.stored, rule=rule), [AUDIT_KIND_RULE_SET], by=by)
             return rule
 
         done: Rule = await self._in_turn(work)
         return done
-
-    async def observe(self, agent_id: str, capability: str, stat: ObservedStat) -> None:
-        """Write a track record. If cancelled: done wholly or not at all."""
-
-        async def work() -> None:
-            entry = self._directory.entry(agent_id)
-            resume = attrs.evolve(
-                entry.resume,
-                observed={**entry.resume.observed, capability: stat},
-                version=entry.resume.version + 1,
-                last_updated=iso(self._clock.time()),
-            )
-            await self._record(
-                entry,
-                attrs.evolve(entry.stored, resume=resume),
-                [AUDIT_KIND_RESUME_SET],
-                version=resume.version,
-                source="observed",
-                capability=capability,
-            )
-
-        await self._in_turn(work)
 
 
 def _check_records(resume: Resume | None, skill_md: str | None, rule: Rule | None) -> None:
@@ -309,6 +308,15 @@ def _taken(entry: Entry) -> NameTaken:
 
 def _registered(entry: Entry, attached: bool) -> Registered:
     return Registered(entry.agent_id, entry.passport, entry.resume, entry.rule, attached)
+
+
+def _facts(kind: str, stored: StoredAgent) -> dict[str, Any]:
+    """What a change's audit record says of it, beside whose it is."""
+    if kind == AUDIT_KIND_RESUME_SET:
+        return {"version": stored.resume.version, "source": "tenant"}
+    if kind == AUDIT_KIND_RULE_SET:
+        return {"version": stored.rule.version}
+    return {"removed": stored.skill_md is None} if kind == AUDIT_KIND_SKILL_SET else {}
 
 
 def _claims(resume: Resume) -> Resume:

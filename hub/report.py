@@ -55,6 +55,8 @@ class HubStatistics:
     """Agents registered."""
     current_sessions: int
     """Sessions in memory: all with work left."""
+    current_tasks: int
+    """Running tasks."""
     current_connections: int
     """Links being served."""
     current_pending: int
@@ -74,6 +76,9 @@ def health_of(services: Services, top: Supervisor) -> Health:
     reasons += [f"{key} is set aside" for key in quarantined]
     if services.writer.total_failures:
         reasons.append(f"the store refused {services.writer.total_failures} commits")
+    reasons += [f"audit: {problem}" for problem in services.audit.problems]
+    if services.audit.unreadable:
+        reasons.append(f"{len(services.audit.unreadable)} audit records are unreadable")
     if services.audit.total_lost:
         reasons.append(f"{services.audit.total_lost} audit records could not be written")
     return Health(
@@ -100,6 +105,7 @@ def statistics_of(services: Services, top: Supervisor) -> HubStatistics:
         total_audit_records=services.audit.total_records,
         current_agents=len(entries),
         current_sessions=len(services.sessions),
+        current_tasks=len(services.tasks),
         current_connections=len(top.group("connections")),
         current_pending=sum(entry.inbox.pending for entry in entries),
         current_unsettled=sum(len(entry.inbox.desk) for entry in entries),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import attrs
@@ -17,16 +19,18 @@ from ..actors.sessions.rule import Rule
 from ..mailbox.box import Statistics
 from ..mailbox.clock import Clock
 from ..mailbox.envelope import Envelope
-from ..mailbox.events import AUDIT_KIND_DEAD_LETTER
+from ..mailbox.events import AUDIT_KIND_DEAD_LETTER, EV_SESSION_OPENED
 from ..mailbox.ids import IdGenerator
-from .audit import AuditLog
+from .audit import AuditLog, AuditRecord
 from .auth import AuthRegistry
 from .dead_letters import DeadLetters
+from .directory import Directory, Entry, may_talk
+from .events import EnvelopeAccepted, InboxPressure, SessionOpened, event_of
 from .expectations import Expectations
-from .directory import Directory, Entry
-from .governance import Arbiter, Governance, allow
+from .governance import Arbiter, Governance
 from .handshakes import Handshakes
 from .inbox import Inbox, Redelivery
+from .listeners import Listeners
 from .listing import list_sessions
 from .log_writer import LogWriter
 from .operations import check_search, probe, skip_note
@@ -36,6 +40,11 @@ from .session import SessionCell
 from .sessions import Sessions
 from .stores.protocol import KnowledgeStore
 from .subscriptions import Subscriptions
+from .task_calls import TaskCalls
+from .tasks import TaskTable
+from .waits import Waits
+
+MAX_REASON = 500
 
 
 @attrs.frozen
@@ -75,8 +84,14 @@ class Services:
         self.ids = IdGenerator(now_ns or (lambda: int(clock.time() * 1e9)), rng.getrandbits)
         self.writer = LogWriter(store)
         self.audit = AuditLog(self.writer, clock)
+        self.listeners = Listeners()
+        self.listeners.grace = settings.grace
+        self.audit.watch(self._audited)
         self.directory = Directory()
+        self.crashes: deque[str] = deque(maxlen=100)
         self.governance = Governance(clock, arbiter)
+        self.governance.failed = self.crashes.append
+        auth.use_clock(clock)
         self.reader = Reader(store)
         self.dead_letters = DeadLetters()
         self.sessions = Sessions(
@@ -89,6 +104,18 @@ class Services:
             adapters=adapters,
             on_envelope=self._announce,
         )
+        self.tasks = self.sessions.tasks = TaskTable(
+            directory=self.directory,
+            sessions=self.sessions,
+            writer=self.writer,
+            audit=self.audit,
+            clock=clock,
+            governance=self.governance,
+            mint=self.ids,
+        )
+        self.task_calls = TaskCalls(
+            self.tasks, directory=self.directory, sessions=self.sessions, writer=self.writer, audit=self.audit
+        )
         self.registry = Registry(
             directory=self.directory,
             sessions=self.sessions,
@@ -100,6 +127,8 @@ class Services:
             mint=self.ids,
             make_inbox=self._make_inbox,
         )
+        self.waits = Waits(self.directory)
+        self.registry.owner_gone = self.tasks.owner_gone
         self.expectations = Expectations(self.sessions, self.audit, self.writer, clock)
         self.expectations.skip_turn = self.skip_turn
         self.handshakes = Handshakes(
@@ -108,24 +137,30 @@ class Services:
             clock=clock,
             mint=self.ids,
             ack_timeout=settings.invite_ack_timeout,
-            check_expectations=self.expectations.check,
+            prepare_expectations=self.expectations.prepare,
         )
         self.subscriptions = Subscriptions(self.sessions, self.reader)
-        self.crashes: deque[str] = deque(maxlen=100)
         self.watchers: list[Callable[[Envelope], None]] = []
-        self.pressured: list[str] = []
+        self.total_pressure = 0
         self.quarantined: dict[str, str] = {}
 
     def _make_inbox(self, passport: Passport, rule: Rule) -> Inbox:
-        return Inbox(
+        inbox = Inbox(
             passport.agent_id,
             passport.name,
             rule.inbox,
             self.settings.redelivery,
             dead=self._dead_letter,
             settled=self.sessions.delivery.settled,
-            pressure=self._under_pressure,
+            pressure=partial(self._under_pressure, passport.agent_id, passport.name),
         )
+        inbox.refuses = partial(self._refuses, passport.agent_id)
+        return inbox
+
+    def _refuses(self, recipient_id: str, envelope: Envelope) -> str | None:
+        """Why a delivery that was accepted under earlier rules is not made any more."""
+        sender, recipient = self.directory.get(envelope.sender_id), self.directory.get(recipient_id)
+        return may_talk(sender, recipient) if sender is not None and recipient is not None else None
 
     def _dead_letter(self, agent_id: str, envelope: Envelope, reason: str, attempts: int) -> None:
         self.dead_letters.add(agent_id, envelope, reason, attempts)
@@ -145,14 +180,26 @@ class Services:
             if cell is not None:
                 self.skip_turn(cell, agent_id, "failed")
 
-    def _under_pressure(self, statistics: Statistics) -> None:
-        self.pressured.append(f"{statistics.current_used} of {statistics.max_capacity}")
+    def _under_pressure(self, agent_id: str, name: str, statistics: Statistics) -> None:
+        self.total_pressure += 1
+        if self.listeners:
+            cap = None if math.isinf(statistics.max_capacity) else int(statistics.max_capacity)
+            self.listeners.publish(InboxPressure(agent_id, name, statistics.current_used, cap))
+
+    def _audited(self, record: AuditRecord) -> None:
+        if self.listeners and (event := event_of(record)) is not None:
+            self.listeners.publish(event)
 
     def _announce(self, cell: SessionCell, envelope: Envelope) -> None:
         self.expectations.observe(cell, envelope)
+        self.waits.hear(envelope)
         self.subscriptions.publish(envelope)
         for watcher in self.watchers:
             watcher(envelope)
+        if self.listeners:
+            self.listeners.publish(EnvelopeAccepted(envelope))
+            if envelope.event_type == EV_SESSION_OPENED:
+                self.listeners.publish(SessionOpened(envelope.session_id))
 
     # What several operations share.
 
@@ -165,9 +212,11 @@ class Services:
 
     async def close_session(self, session_id: str, reason: str, *, by: str = "") -> SessionMetadata:
         """Close and return the last snapshot. If cancelled: it still closes."""
+        if not isinstance(reason, str) or len(reason) > MAX_REASON:
+            raise InvalidInput(f"reason={reason!r:.80} must be a text of at most {MAX_REASON} characters", field="reason")
         cell = await self.sessions.get(session_id)
         if by:
-            allow(self.governance.arbiter.authorize_close(session_id, self.directory.entry(by).passport))
+            self.governance.check_close(session_id, self.directory.entry(by))
         self.sessions.close(cell, reason, by=by)
         await self.writer.flush()
         return cell.metadata()

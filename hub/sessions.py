@@ -7,6 +7,7 @@ records and the documents that belong together, so a crash leaves all of them or
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -38,8 +39,9 @@ from ..mailbox.events import (
     EV_PACKET,
     EV_SESSION_EXPIRED,
     SESSION_END,
+    TASK_EVENTS,
 )
-from .audit import AuditLog
+from .audit import AuditLog, AuditRecord
 from .deadlines import Deadlines
 from .delivery import Delivery
 from .desk import is_counted
@@ -50,6 +52,9 @@ from .records import from_bytes, to_bytes
 from .session import Answer, SessionCell, Work, stream_of
 from .session_log import SessionLog
 from .stores.protocol import Change, Put
+
+if TYPE_CHECKING:
+    from .tasks import TaskTable
 
 PAGE = 1024
 ROUTED = frozenset({EV_HANDOFF, EV_PACKET})
@@ -67,6 +72,8 @@ class StoredSession:
 
 class Sessions:
     """The sessions of one hub."""
+
+    tasks: TaskTable
 
     def __init__(
         self,
@@ -195,7 +202,8 @@ class Sessions:
             return
         if envelope.event_type in ROUTED:
             envelope = self._resolved(envelope)
-        result = step(cell.tail, cell.adapter, Post(envelope), self._clock.time(), self._mint)
+        post = Post(envelope) if envelope.event_type not in TASK_EVENTS else self.tasks.admit(cell, envelope, sender)
+        result = step(cell.tail, cell.adapter, post, self._clock.time(), self._mint)
         if not result.envelopes:
             answer(envelope, None, True)
             return
@@ -237,11 +245,17 @@ class Sessions:
             return
         self.delivery.answer_from_log(cell, first, answer)
 
-    def command(self, cell: SessionCell, command: Command, done: Callable[[AgorioError | None], None] | None = None) -> None:
-        """The hub's own step: close, expire, skip, note, depart. Raises its refusal."""
+    def command(
+        self,
+        cell: SessionCell,
+        command: Command,
+        done: Callable[[AgorioError | None], None] | None = None,
+        audits: tuple[AuditRecord, ...] = (),
+    ) -> None:
+        """The hub's own step: close, expire, skip, note, depart. Raises its refusal. Audits come in the same commit."""
         result = step(cell.tail, cell.adapter, command, self._clock.time(), self._mint)
         if result.envelopes:
-            self._commit(cell, Work(result, done=done))
+            self._commit(cell, Work(result, audits=audits, done=done))
         elif done is not None:
             done(None)
 
@@ -262,6 +276,10 @@ class Sessions:
         audits = work.audits
         if result.live.terminal and not before.terminal:
             changes, audits = self._ending(cell, result, changes, audits)
+        tasks = None
+        if result.live.tasks is not before.tasks:
+            tasks = self.tasks.of_step(before.tasks, result)
+            changes, audits = (*changes, *tasks.changes), (*tasks.audits, *audits)
         if audits:
             changes = (*changes, self._audit.change(*audits))
         cell.tail = result.live
@@ -271,6 +289,8 @@ class Sessions:
                 self._committed(cell, work, audits, ended=result.live.terminal and not before.terminal)
             else:
                 self._failed(cell, work)
+            if tasks is not None:
+                self.tasks.settle(tasks, error)
             if work.done is not None:
                 work.done(error)
 

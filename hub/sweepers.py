@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -12,6 +13,8 @@ from ..actors.runtime.child import Backoff, Child
 from ..actors.sessions.metadata import SessionState
 from ..mailbox.errors import InvalidInput
 from .sessions import Sessions
+
+RETRY = 60.0
 
 
 @attrs.frozen
@@ -37,7 +40,7 @@ class Sweeper(Actor):
 
 def sweeper_child(name: str, chore: Callable[[], Awaitable[Any]], interval: float) -> Child:
     """The spec of a sweeper. Raises `InvalidInput` for an interval that is not positive."""
-    if not interval > 0:
+    if isinstance(interval, bool) or not isinstance(interval, int | float) or not 0 < interval < math.inf:
         raise InvalidInput(f"sweeper {name!r} needs a positive interval in seconds, got {interval!r}", field="interval")
     return Child(
         name,
@@ -53,15 +56,28 @@ def sweeper_child(name: str, chore: Callable[[], Awaitable[Any]], interval: floa
 def sweep_ttl(sessions: Sessions, now: float) -> int:
     """End what is past its TTL or whose invitations were not answered in time; how many sessions that were."""
     ended = 0
-    for session_id in sessions.deadlines.due(now):
-        cell = sessions.resident(session_id)
-        if cell is None or cell.tail.terminal:
-            continue
-        setup = cell.setup
-        if setup.expires_at is not None and setup.expires_at <= now:
-            sessions.close(cell, "ttl_expired", expired=True)
-            ended += 1
-        elif cell.tail.state is SessionState.PENDING and setup.ack_deadline is not None and setup.ack_deadline <= now:
-            sessions.close(cell, "invite_timeout")
-            ended += 1
+    failures: list[Exception] = []
+    while (session_id := sessions.deadlines.take_due(now)) is not None:
+        try:
+            ended += _end_if_late(sessions, session_id, now)
+        except Exception as exc:
+            exc.add_note(f"in the TTL of session {session_id}")
+            failures.append(exc)
+            sessions.deadlines.add(now + RETRY, session_id)
+    if failures:  # one bad session keeps no other from ending; the sweeper's supervisor reports it
+        raise ExceptionGroup("some sessions could not be ended", failures)
     return ended
+
+
+def _end_if_late(sessions: Sessions, session_id: str, now: float) -> bool:
+    cell = sessions.resident(session_id)
+    if cell is None or cell.tail.terminal:
+        return False
+    setup = cell.setup
+    if setup.expires_at is not None and setup.expires_at <= now:
+        sessions.close(cell, "ttl_expired", expired=True)
+        return True
+    if cell.tail.state is SessionState.PENDING and setup.ack_deadline is not None and setup.ack_deadline <= now:
+        sessions.close(cell, "invite_timeout")
+        return True
+    return False

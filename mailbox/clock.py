@@ -97,6 +97,7 @@ def as_clock(clock: Clock | Callable[[], str | float] | None) -> Clock:
     raise InvalidInput(f"clock={clock!r} is neither a callable returning ISO-8601 text nor an object with time()")
 
 
+LONGEST = 100 * 366 * 86400.0  # beyond it the end would have no ISO-8601 time
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -111,6 +112,8 @@ def parse_duration(value: str | float | None, field: str = "ttl") -> float | Non
     seconds = _duration_seconds(value, field)
     if not math.isfinite(seconds) or seconds <= 0:
         raise InvalidInput(f"{field}={value!r} must be a positive duration such as 90, '15m' or '2h'", field=field)
+    if seconds > LONGEST:
+        raise InvalidInput(f"{field}={value!r} is more than a hundred years", field=field)
     return seconds
 
 

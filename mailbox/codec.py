@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from .envelope import Envelope
-from .errors import BadFrame
+from .errors import BadFrame, InvalidInput
 from .frozen import EMPTY, freeze
 
 
@@ -75,7 +75,7 @@ def decode_envelope(body: bytes) -> Envelope:
         return _from_wire(_decode(body), None)
     except msgspec.ValidationError:
         return _decode_tolerant(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError, InvalidInput, RecursionError) as exc:
         raise BadFrame(f"no envelope: {exc}") from exc
 
 

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import attrs
 
 from .errors import InvalidInput
-from .frozen import EMPTY, FrozenDict, freeze_payload
+from .frozen import EMPTY, FrozenDict, checked_text, freeze_payload
 from .priority import Priority
 
 
 def _audience(value: Any) -> tuple[str, ...] | None:
     """None addresses everybody else; a list is copied into a tuple without repeats, in its order."""
-    if value is None or (type(value) is tuple and len(value) < 2):
+    if value is None or value == ():
         return value
     if isinstance(value, str):
         raise InvalidInput(f"audience={value!r} must be a list of agent ids or None", field="audience")
-    return tuple(dict.fromkeys(value))
+    audience = tuple(value)
+    if not all(isinstance(who, str) for who in audience):
+        raise InvalidInput(f"audience={value!r:.80} must hold agent ids, which are texts", field="audience")
+    return tuple(dict.fromkeys(audience))
 
 
 def _priority(value: Any) -> Priority:
@@ -28,6 +32,32 @@ def _priority(value: Any) -> Priority:
     except (KeyError, ValueError) as exc:
         names = ", ".join(p.name.lower() for p in Priority)
         raise InvalidInput(f"priority={value!r} is unknown; use one of {names}", field="priority") from exc
+
+
+MAX_TEXT_FIELD = 1024
+
+
+def _check_texts(envelope: Envelope) -> None:
+    """Refuse what a log could not give back as it was, or what would fill it."""
+    for name in _TEXT_FIELDS:
+        value, least = getattr(envelope, name), int(name == "idempotency_key")
+        if value is None and name not in ("session_id", "sender_id"):
+            continue
+        if not isinstance(value, str) or not least <= len(value) <= MAX_TEXT_FIELD:
+            raise InvalidInput(f"{name}={value!r:.80} must be a text of {least} to {MAX_TEXT_FIELD} characters", field=name)
+        if not value.isascii():
+            checked_text(value, name)
+
+
+def _check_ttl(value: Any) -> None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (is_number and 0 < value < math.inf):
+        raise InvalidInput(f"ttl_seconds={value!r:.80} must be a positive number of seconds", field="ttl_seconds")
+
+
+def _check_depth(value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**31:
+        raise InvalidInput(f"depth={value!r:.80} must be a whole number of at least 0", field="depth")
 
 
 @attrs.frozen(kw_only=False)
@@ -67,6 +97,18 @@ class Envelope:
     extra: FrozenDict = attrs.field(default=EMPTY, converter=freeze_payload)
     """Fields of a newer peer, kept as they came."""
 
+    def __attrs_post_init__(self) -> None:
+        if self.session_id is None or self.sender_id is None:
+            _check_texts(self)
+        for read in _TEXTS:
+            value = read(self)
+            if value is not None and not (type(value) is str and 0 < len(value) <= MAX_TEXT_FIELD and value.isascii()):
+                _check_texts(self)
+        if self.ttl_seconds is not None:
+            _check_ttl(self.ttl_seconds)
+        if type(self.depth) is not int or self.depth:
+            _check_depth(self.depth)
+
     @property
     def text(self) -> str:
         """The payload's `text`, or `""`."""
@@ -74,6 +116,8 @@ class Envelope:
         return value if isinstance(value, str) else ""
 
 
+_TEXT_FIELDS = ("session_id", "sender_id", "causation_id", "task_id", "trace_id", "idempotency_key")
+_TEXTS = tuple(getattr(Envelope, name).__get__ for name in _TEXT_FIELDS)
 _FIELDS = tuple(f.name for f in attrs.fields(Envelope))
 _SET = {name: getattr(Envelope, name).__set__ for name in _FIELDS}
 _COPIED = tuple(

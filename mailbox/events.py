@@ -41,6 +41,8 @@ TASK_EVENTS: Final = frozenset(
         EV_TASK_CANCEL_REQUEST,
     }
 )
+# Each task has one end, which its start was admitted for: an end needs no slot of an inbox and no token.
+TASK_ENDS: Final = frozenset({EV_TASK_COMPLETED, EV_TASK_FAILED, EV_TASK_EXPIRED, EV_TASK_CANCELLED})
 # Only the hub itself may say these; a member that tries is refused, so no peer can forge a close or a violation.
 HUB_EVENTS: Final = frozenset(
     {
@@ -69,6 +71,7 @@ AUDIT_KIND_SESSION_CREATED: Final = "session_created"
 AUDIT_KIND_SESSION_CLOSED: Final = "session_closed"
 AUDIT_KIND_SESSION_EXPIRED: Final = "session_expired"
 AUDIT_KIND_TASK_TERMINATED: Final = "task_terminated"
+AUDIT_KIND_TASK_MIRROR_FAILED: Final = "task_mirror_failed"
 AUDIT_KIND_EXPECTATION_VIOLATED: Final = "expectation_violated"
 AUDIT_KIND_TURN_FAILED: Final = "turn_failed"
 AUDIT_KIND_DEAD_LETTER: Final = "dead_letter"

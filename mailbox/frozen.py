@@ -63,14 +63,30 @@ def freeze(value: Any, path: str = "event_data", depth: int = 0) -> Any:
     """A frozen copy of a JSON value; `InvalidInput` names the path of what JSON cannot carry exactly."""
     kind = type(value)
     if kind is str:
-        return value if value.isascii() else _checked_text(value, path)
-    if kind is FrozenDict or kind is FrozenList or kind in _SCALARS:
+        return value if value.isascii() else checked_text(value, path)
+    if kind in _SCALARS:
+        return value
+    if kind is FrozenDict or kind is FrozenList:
+        if depth:
+            _check_height(value, path, depth)
         return value
     if kind is int or kind is float:
         return _checked_number(value, path)
-    if depth >= MAX_DEPTH:
-        raise InvalidInput(f"{path} is nested deeper than {MAX_DEPTH} levels", path=path)
+    _check_depth(path, depth)
     return _freeze_container(value, path, depth)
+
+
+def _check_depth(path: str, depth: int) -> None:
+    if depth >= MAX_DEPTH:
+        raise InvalidInput(f"{path} is nested deeper than {MAX_DEPTH} levels; quote less of what was said", path=path)
+
+
+def _check_height(value: Any, path: str, depth: int) -> None:
+    """A payload that quotes a payload is not copied again, but its depth counts: no reader would take the whole."""
+    _check_depth(path, depth)
+    for item in value.values() if type(value) is FrozenDict else value:
+        if type(item) is FrozenDict or type(item) is FrozenList:
+            _check_height(item, path, depth + 1)
 
 
 def _freeze_container(value: Any, path: str, depth: int) -> Any:
@@ -80,7 +96,7 @@ def _freeze_container(value: Any, path: str, depth: int) -> Any:
             if type(key) is not str:
                 raise InvalidInput(f"{path} has a key of type {type(key).__name__}; JSON keys are strings", path=path)
             if not key.isascii():
-                _checked_text(key, path)
+                checked_text(key, path)
             items[key] = freeze(item, f"{path}.{key}", depth + 1)
         return FrozenDict(items)
     if isinstance(value, list | tuple):
@@ -91,7 +107,7 @@ def _freeze_container(value: Any, path: str, depth: int) -> Any:
 def _freeze_subclass(value: Any, path: str) -> Any:
     """Subclasses of the scalars (an `IntEnum`, a `StrEnum`) lose their class, as they would on the wire."""
     if isinstance(value, str):
-        return _checked_text(str.__str__(value), path)
+        return checked_text(str.__str__(value), path)
     if isinstance(value, int):
         return _checked_number(int(value), path)
     if isinstance(value, float):
@@ -110,7 +126,8 @@ def _checked_number(value: float, path: str) -> float:
     return value
 
 
-def _checked_text(value: str, path: str) -> str:
+def checked_text(value: str, path: str) -> str:
+    """The text, unless it holds what UTF-8 cannot carry."""
     try:
         value.encode()
     except UnicodeEncodeError as exc:

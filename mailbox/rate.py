@@ -24,6 +24,12 @@ class TokenBucket:
             return 0.0
         return (1.0 - self._tokens) / self._per_second
 
+    def retune(self, per_minute: float, burst: float) -> None:
+        """Follow a changed rule. What was used up stays used up, or changing the rule would be a way around it."""
+        self._per_second = per_minute / 60.0
+        self._burst = max(1.0, burst)
+        self._tokens = min(self._tokens, self._burst)
+
     def give_back(self) -> None:
         """Return a token that was taken for an envelope which was then refused for another reason."""
         self._tokens = min(self._burst, self._tokens + 1.0)

@@ -29,9 +29,11 @@ from ..sessions.operations import (
 )
 from ..sessions.rule import Rule
 from .calling import Asker, check_callback
+from .delegation import CONSULTING, awaiting
 from .handler import default_handler
-from .inbound import Handler, Inbound
+from .inbound import Handler
 from .session import Session
+from .task_owner import TaskOwner
 from .turn_context import turn_of
 from .views import ViewPolicy
 from .waiting import Predicate, Watches
@@ -62,7 +64,7 @@ class AgentClientStatistics:
     """Tasks that wait for a session's event."""
 
 
-class AgentClient(Inbound):
+class AgentClient(TaskOwner):
     """A registered agent. Made by `HubClient.register`."""
 
     __slots__ = (
@@ -72,6 +74,7 @@ class AgentClient(Inbound):
         "resume",
         "rule",
         "view",
+        "views",
     )
 
     def __init__(
@@ -93,6 +96,7 @@ class AgentClient(Inbound):
         self.resume: Resume = registered.resume
         self.rule: Rule = registered.rule
         self.view = view
+        self.views: dict[str, ViewPolicy | str] | None = None
 
     def __repr__(self) -> str:
         return f"<AgentClient {self.name} {self.agent_id}>"
@@ -184,13 +188,20 @@ class AgentClient(Inbound):
         What arrived before the call counts. A call returns the oldest match that no earlier call has returned; what
         does not match stays for later calls (the newest 1,024), and an event that several waiting calls match is given
         to all of them. Raises `TimeoutError`, and `SessionClosedError` with the reason once the session has ended and
-        no match is left.
+        no match is left; inside a turn, in a consultation, also `AskCycle` where the other waits for this very turn.
 
         If cancelled: every event is still there for the next call.
         """
         if self.watches is None:
             self.watches = Watches(self)
-        return await self.watches.wait(session_id, predicate, math.inf if timeout is None else timeout)
+        seconds = math.inf if timeout is None else timeout
+        if turn_of(self) is not None and await self._is_consulting(session_id):
+            async with awaiting(self, session_id):
+                return await self.watches.wait(session_id, predicate, seconds)
+        return await self.watches.wait(session_id, predicate, seconds)
+
+    async def _is_consulting(self, session_id: str) -> bool:
+        return (await self.hub_client.session_setup(session_id)).manifest.type == CONSULTING
 
     # How it answers.
 
@@ -216,6 +227,18 @@ class AgentClient(Inbound):
             await self.answer_invite(envelope)
         else:
             await self._callback(envelope)
+
+    def set_view(self, view: ViewPolicy | str | None, *, session_id: str | None = None) -> None:
+        """See sessions, or only this one, through another view: a policy, the name of one, or None for the default."""
+        if session_id is None:
+            self.view = view
+            return
+        kept = {key: value for key, value in (self.views or {}).items() if key != session_id}
+        self.views = kept if view is None else {**kept, session_id: view}
+
+    def view_of(self, session_id: str) -> ViewPolicy | str | None:
+        """The view that was set for the session, else for the agent; None where the session's own holds."""
+        return (self.views or {}).get(session_id, self.view)
 
     # Its papers.
 

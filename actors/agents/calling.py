@@ -23,7 +23,10 @@ class Agent(Protocol):
     """Its name, unless a passport gives another."""
 
     async def ask(self, *messages: Any, stream: Any = None, dependencies: Any = None, tools: Any = ()) -> Any:
-        """Answer the messages: a string, an object with a `body`, or nothing. If cancelled: no answer is wanted."""
+        """Answer the messages: a string, an object with a `body`, a `Handoff` or `Finish`, or nothing.
+
+        If cancelled: no answer is wanted.
+        """
 
 
 class Asker:
@@ -39,10 +42,14 @@ class Asker:
         """Whether the agent is handed this keyword argument."""
         return keyword in self._takes
 
+    async def call(self, *messages: Any, **optional: Any) -> Any:
+        """The agent's reply as it gave it. If cancelled: the agent is."""
+        keywords = {key: value for key, value in optional.items() if key in self._takes}
+        return await self._call(*messages, **keywords)
+
     async def ask(self, *messages: Any, **optional: Any) -> str:
         """The agent's reply as text, `""` for silence. If cancelled: the agent is."""
-        keywords = {key: value for key, value in optional.items() if key in self._takes}
-        return reply_text(await self._call(*messages, **keywords))
+        return reply_text(await self.call(*messages, **optional))
 
 
 def _keywords(call: Callable[..., Any]) -> tuple[str, ...]:
@@ -92,7 +99,7 @@ def reply_text(reply: Any) -> str:
     if not isinstance(body, str):
         raise InvalidInput(
             f"the agent replied with a {type(reply).__name__}; a reply is a string, an object with a string `body`, "
-            "or None"
+            "a Handoff, a Finish, or None"
         )
     return body
 

@@ -52,7 +52,9 @@ class Connection:
         on_notify: Callable[[NotifyFrame], None],
         on_end: Callable[[AgorioError], None],
         on_tick: Callable[[], bool],
+        on_request: Callable[[RequestFrame], None],
     ) -> None:
+        self._on_request = on_request
         self.welcome: WelcomeFrame | None = None
         self.calls = Calls()
         self._link = link
@@ -127,8 +129,11 @@ class Connection:
         *,
         is_bounded: bool = True,
         then: Callable[[Answer | Exception], None] | None = None,
+        is_queued: bool = False,
     ) -> Any:
         """Put a control call and wait for its result. With `then` the answer is taken even if nobody waits any more.
+
+        With `is_queued` it stands behind what was posted before.
 
         If cancelled: the hub may have carried it out.
         """
@@ -137,7 +142,11 @@ class Connection:
         self.wake()
         is_expected = False
         try:
-            await self._link.send_frame(RequestFrame(call.request_id, operation.op, operation))
+            frame = RequestFrame(call.request_id, operation.op, operation)
+            if is_queued:
+                self.post(frame)
+            else:
+                await self._link.send_frame(frame)
             is_expected = then is not None
             response = await call.wait()
         except trio.Cancelled:
@@ -167,10 +176,16 @@ class Connection:
             except InboxFull:
                 self.end(LinkClosed(f"the hub has left {OUTBOX} frames unread; the link is closed"))
 
-    def post_request(self, operation: Operation, then: Callable[[Answer | Exception], None] | None = None) -> None:
+    def post_request(
+        self,
+        operation: Operation,
+        then: Callable[[Answer | Exception], None] | None = None,
+        *,
+        is_bounded: bool = True,
+    ) -> None:
         """Put a control call without waiting; `then` gets the answer."""
         if self._fault is None:
-            call = self.calls.open(operation.op, self._deadline(), then)
+            call = self.calls.open(operation.op, self._deadline() if is_bounded else math.inf, then)
             self.wake()
             self.post(RequestFrame(call.request_id, operation.op, operation))
 
@@ -208,6 +223,8 @@ class Connection:
             self._route_error(frame)
         elif isinstance(frame, PingFrame):
             self.post(PongFrame(frame.nonce))
+        elif isinstance(frame, RequestFrame):
+            self._on_request(frame)
 
     def _route_error(self, frame: ErrorFrame) -> None:
         """An error without a question is about the connection: it may say why the link is about to end."""

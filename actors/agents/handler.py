@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
 from ...mailbox.envelope import Envelope
-from ...mailbox.errors import InboxFull, InvalidInput, RateLimited, SessionClosedError
+from ...mailbox.errors import AccessDeniedError, InboxFull, InvalidInput, RateLimited, SessionClosedError
 from ...mailbox.events import EV_SESSION_INVITE, EV_TURN_SKIPPED, TURN_EVENTS
 from ..sessions.metadata import SessionMetadata
 from ..sessions.operations import FindByCausation, SkipTurn
+from .delegation import capability_of
 from .mirror import TaskMirror
+from .replying import final_words
+from .routing import Utterance
 from .session import Session
 from .stream import MemoryStream, Message
-from .turn_context import turn_of
-from .views import Scene, ViewPolicy
+from .tools import Toolbox, network_tools
+from .turn_context import Turn, turn_of
+from .views import Scene, ViewPolicy, count_said
 
 if TYPE_CHECKING:
     from .agent_client import AgentClient
@@ -26,6 +33,7 @@ HUB_DEP: Final = "ag2.network.hub"
 ENVELOPE_DEP: Final = "ag2.network.envelope"
 
 _TRIES: Final = 8
+_SLACK: Final = 16
 _FIRST_PAUSE: Final = 0.25
 _LONGEST_PAUSE: Final = 30.0
 
@@ -82,25 +90,38 @@ async def _is_expected(envelope: Envelope, client: AgentClient) -> bool:
 
 async def _reply(envelope: Envelope, client: AgentClient, session: Session) -> None:
     stream, text = await _project(envelope, client, session.metadata)
-    reply = await _ask(client, session, envelope, stream, text) if text else ""
-    if reply:
-        await _send(client, session, envelope, reply)
-    else:
+    turn = turn_of(client) or Turn(client, envelope)
+    reply = await _ask(client, session, turn, envelope, stream, text) if text else None
+    utterance, audience = final_words(turn, reply, session.metadata, client.hub_client.adapter(session.metadata.manifest))
+    if utterance is not None:
+        await _send(client, session, envelope, utterance, audience)
+    elif not turn.said:
         await client.connection.request(SkipTurn(client.agent_id, session.session_id))
 
 
 async def _project(envelope: Envelope, client: AgentClient, metadata: SessionMetadata) -> tuple[MemoryStream, str]:
     """The log before the envelope and the envelope itself, both seen through the agent's view."""
     view = await resolve_view_policy(client, metadata)
-    log = await read_wal_until(client, envelope, tail=view.window)
     adapter = client.hub_client.adapter(metadata.manifest)
     names = await client.hub_client.names(metadata.participant_ids)
     scene = Scene(client.agent_id, metadata, adapter.render, names)
-    history = view.project(log, scene)
+    history = view.project(await _read_for(view, client, envelope, scene), scene)
     if envelope.event_type == EV_TURN_SKIPPED:
         return _split_last(history)
     current = [message.text for message in view.project([envelope], scene) if message.envelope_id]
     return MemoryStream(history), "\n".join(current)
+
+
+async def _read_for(view: ViewPolicy, client: AgentClient, envelope: Envelope, scene: Scene) -> list[Envelope]:
+    """The tail that the view needs. Bookkeeping takes places in the log without being shown: read on where it does."""
+    if view.window is None:
+        return await read_wal_until(client, envelope)
+    tail = view.window + _SLACK
+    while True:
+        log = await read_wal_until(client, envelope, tail=tail)
+        if len(log) < tail or count_said(log, scene) >= view.window:
+            return log
+        tail *= 4
 
 
 def _split_last(history: list[Message]) -> tuple[MemoryStream, str]:
@@ -111,25 +132,48 @@ def _split_last(history: list[Message]) -> tuple[MemoryStream, str]:
     return MemoryStream(history), ""
 
 
-async def _ask(client: AgentClient, session: Session, envelope: Envelope, stream: MemoryStream, text: str) -> str:
-    asker = client.asker
+async def _ask(
+    client: AgentClient, session: Session, turn: Turn, envelope: Envelope, stream: MemoryStream, text: str
+) -> Any:
+    """Ask the agent; where the question names a capability of its own, the answer is a task of its track record."""
+    asker, capability = client.asker, capability_of(session.metadata, client)
     assert asker is not None
     mirror = TaskMirror(client, session.session_id)
     mirror.attach(stream)
     try:
         dependencies = stamp_dependencies(client, session, envelope)
-        return await asker.ask(text, stream=stream, dependencies=dependencies, tools=())
+        tools = network_tools(client, turn=turn) if asker.takes("tools") else Toolbox()
+        asked = partial(asker.call, text, stream=stream, dependencies=dependencies, tools=tools)
+        return await asked() if capability is None else await _as_task(client, session, capability, asked)
     finally:
         mirror.detach()
+        if mirror.is_busy:
+            await mirror.flush()
 
 
-async def _send(client: AgentClient, session: Session, envelope: Envelope, reply: str) -> None:
+async def _as_task(client: AgentClient, session: Session, capability: str, ask: Callable[[], Awaitable[Any]]) -> Any:
+    reply = None
+    async with AsyncExitStack() as stack:
+        # An agent that has tasks enough answers all the same; it just is not counted.
+        with suppress(AccessDeniedError, RateLimited):
+            await stack.enter_async_context(
+                client.task(capability, capability=capability, session_id=session.session_id)
+            )
+        reply = await ask()
+    return reply
+
+
+async def _send(
+    client: AgentClient, session: Session, envelope: Envelope, utterance: Utterance, audience: tuple[str, ...] | None
+) -> None:
     """Send the reply once, whatever is retried. A full inbox or an empty bucket costs a pause, not a second turn."""
     pause = _FIRST_PAUSE
     for tries_left in reversed(range(_TRIES)):
         try:
             await session.send(
-                reply,
+                utterance.event_data,
+                audience=audience,
+                event_type=utterance.event_type,
                 causation_id=envelope.envelope_id,
                 idempotency_key=f"reply:{client.agent_id}:{envelope.envelope_id}",
             )
@@ -153,15 +197,20 @@ async def read_wal_until(client: AgentClient, envelope: Envelope, *, tail: int |
 
 
 async def resolve_view_policy(client: AgentClient, metadata: SessionMetadata) -> ViewPolicy:
-    """The view through which the agent sees the session: its own, else the session type's.
+    """The view through which the agent sees the session.
+
+    In this order: what `client.set_view` set for the session, the agent's own, the session's label `view` where this
+    client has one of that name, the session type's.
 
     If cancelled: nothing has changed.
     """
     await trio.lowlevel.checkpoint()
-    view = client.view
+    views = client.hub_client.views
+    view = client.view_of(metadata.session_id)
     if view is None:
-        return client.hub_client.views.get(metadata.manifest.default_view_policy, metadata)
-    return client.hub_client.views.get(view, metadata) if isinstance(view, str) else view
+        label = metadata.labels.get("view")
+        view = label if isinstance(label, str) and label in views else metadata.manifest.default_view_policy
+    return views.get(view, metadata) if isinstance(view, str) else view
 
 
 def stamp_dependencies(client: AgentClient, session: Session, envelope: Envelope | None = None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 import attrs
 import trio
 
-from ...mailbox.errors import AgorioError, HubClosedError, LinkClosed, LinkError
+from ...mailbox.errors import AgorioError, HubClosedError, InvalidInput, LinkClosed, LinkError
 from ...transports.frames import NotifyFrame
 from ...transports.link import Link, LinkClient
 from ..runtime.actor import Actor, Context
@@ -26,7 +26,8 @@ from ..runtime.ref import Ref
 from ..runtime.supervisor import Supervisor
 from ..sessions.adapters.base import SessionAdapter
 from ..sessions.adapters.registry import AdapterRegistry, default_adapters
-from ..sessions.identity import AuthBlock, Passport, Resume
+from ..sessions.credentials import Credentials
+from ..sessions.identity import Passport, Resume
 from ..sessions.metadata import Manifest
 from ..sessions.operations import Unregister
 from ..sessions.rule import Rule
@@ -34,7 +35,9 @@ from .agent_client import AgentClient
 from .connection import Connection
 from .directory import DirectoryCalls
 from .inbound import Handler, Inbound
-from .registration import prepare
+from .inbound_calls import InboundCalls
+from .registration import prepare, prove
+from .remote_ref import RemoteRef
 from .views import ViewPolicy, ViewRegistry
 
 IDLE: Final = 5.0
@@ -143,8 +146,14 @@ class HubClient(DirectoryCalls):
             raise LinkError("over this link a client is a block: `async with HubClient(link) as hc:`")
         link = self._link.client() if isinstance(self._link, Link) else self._link
         connection = Connection(
-            link, request_timeout=self._timeout, on_notify=self._deliver, on_end=self._lose, on_tick=self._tick
+            link,
+            request_timeout=self._timeout,
+            on_notify=self._deliver,
+            on_end=self._lose,
+            on_tick=self._tick,
+            on_request=lambda frame: self.inbound_calls.receive(frame, self._clients),
         )
+        self.inbound_calls = InboundCalls(connection)
         await connection.shake_hands(self.name)
         try:
             self._group = await self._host(connection, stack)
@@ -210,7 +219,7 @@ class HubClient(DirectoryCalls):
         rule: Rule | None = None,
         attach_plugin: bool = True,
         attach: bool = False,
-        credentials: AuthBlock | None = None,
+        credentials: Credentials | None = None,
         concurrency: int = 1,
         handler: Handler | None = None,
         view: ViewPolicy | str | None = None,
@@ -220,12 +229,15 @@ class HubClient(DirectoryCalls):
         Without a passport its own name is taken. `handler` handles its mail from the first delivery on; without one
         `attach_plugin` says whether the default handler does, or nothing. `concurrency` is how many turns it may have
         in hand at once, never two of one session. `view` is the view through which it sees its sessions.
+        `credentials` prove who it is: an `AuthBlock`, or a function that answers the hub's question, such as
+        `HmacCredentials(secret)`; without any the passport's are taken.
 
         If cancelled: not registered, or unregistered again at once; an identity that was taken up is kept.
         """
         registration = prepare(self, agent, passport, attach_plugin, concurrency, handler, view)
-        operation = registration.operation(resume, skill_md, rule, credentials, attach)
         connection = await self.connect()
+        proof = await prove(connection, registration.passport, credentials)
+        operation = registration.operation(resume, skill_md, rule, proof, attach)
         self._registering += 1
         try:
             await connection.request(operation, then=registration.settle)
@@ -306,6 +318,17 @@ class HubClient(DirectoryCalls):
             current_calls=0 if connection is None else len(connection.calls),
             is_closed=self._is_closed or (connection is not None and connection.is_ended),
         )
+
+    def ref(self, name: str, *, asker: AgentClient | str | None = None) -> RemoteRef:
+        """The address of an agent's actor by name, wherever it runs; `asker` is the registered agent that speaks.
+
+        Raises `InvalidInput` where no agent is registered here that could.
+        """
+        if asker is None:
+            asker = next(iter(self._clients), None)
+        if asker is None:
+            raise InvalidInput("register an agent on this client first: a ref speaks in an agent's name", field="asker")
+        return RemoteRef(self, name, asker if isinstance(asker, str) else asker.agent_id)
 
     # What the connection tells.
 

@@ -23,9 +23,11 @@ from ...mailbox.events import (
     EV_TURN_SKIPPED,
     LIFECYCLE_EVENTS,
     SESSION_END,
+    TASK_EVENTS,
 )
 from ...transports.frames import AcceptFrame, NotifyFrame, ReceiptFrame
 from ..sessions.operations import ReportTurnFailure
+from .inbound_calls import InboundCall
 from .correlation import Answer, as_error
 from .turn_context import Turn, turn_of
 from .turns import Turns
@@ -105,6 +107,8 @@ class Inbound:
         envelope = frame.envelope
         if not self.has_handler:
             self._leave(frame)
+        elif self._callback is None and envelope.event_type in TASK_EVENTS:
+            self._acknowledge(frame)  # news of a task is for whoever waits for it, and takes no turn
         elif envelope.event_type not in LIFECYCLE_EVENTS:
             self._push(frame)
         else:
@@ -114,11 +118,15 @@ class Inbound:
             if watch is not None:
                 watch.arrive(envelope)
 
-    def _push(self, frame: NotifyFrame) -> None:
+    def _push(self, frame: NotifyFrame | InboundCall) -> None:
         turns = self.turns
         if turns is None or turns.is_stopped:
             turns = self._begin_turns()
         turns.push(frame)
+
+    def take_call(self, call: InboundCall) -> None:
+        """Queue a message that was put to the agent itself."""
+        self._push(call)
 
     def _begin_turns(self) -> Turns:
         self.turns = turns = Turns(self)

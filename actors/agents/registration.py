@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from ...mailbox.errors import InvalidInput
 from ...transports.frames import ResponseFrame
+from ..sessions.credentials import Credentials
 from ..sessions.identity import AuthBlock, Passport, Resume
-from ..sessions.operations import Register, Registered, SetWindow, Unregister
+from ..sessions.operations import AuthChallenge, Register, Registered, SetWindow, Unregister
 from ..sessions.rule import Rule
 from .agent_client import AgentClient
 from .calling import Asker, agent_name, check_callback, make_asker
@@ -18,6 +20,7 @@ from .inbound import Handler
 from .views import ViewPolicy
 
 if TYPE_CHECKING:
+    from .connection import Connection
     from .hub_client import HubClient
 
 
@@ -96,6 +99,20 @@ class Registration:
     def _undo(self, registered: Registered) -> None:
         undo = SetWindow(registered.agent_id, 0) if registered.attached else Unregister(registered.agent_id)
         self.hub_client.connection.post_request(undo)
+
+
+async def prove(connection: Connection, passport: Passport, credentials: Credentials | None) -> AuthBlock | None:
+    """What to register with: the block that was given, or the answer to the hub's question. If cancelled: nothing."""
+    if credentials is None or isinstance(credentials, AuthBlock):
+        return credentials
+    if not callable(credentials):
+        raise InvalidInput(
+            f"credentials is a {type(credentials).__name__}; pass an AuthBlock or a function of a Challenge",
+            field="credentials",
+        )
+    scheme = getattr(credentials, "scheme", passport.auth.scheme)
+    answer = credentials(await connection.request(AuthChallenge(passport.name, scheme)))
+    return await answer if inspect.isawaitable(answer) else answer
 
 
 def prepare(

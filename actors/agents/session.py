@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from ...mailbox.envelope import Envelope
 from ...mailbox.errors import InvalidInput, NotFoundError
-from ...mailbox.events import EV_TEXT, TURN_EVENTS
+from ...mailbox.events import EV_TEXT, EV_TURN_SKIPPED, TURN_EVENTS
 from ...mailbox.priority import Priority
 from ..sessions.metadata import SessionMetadata
+from .delegation import CONSULTING, awaiting, is_answer, no_reply
 from .waiting import Predicate
 
 if TYPE_CHECKING:
@@ -82,10 +83,13 @@ class Session:
     ) -> Envelope:
         """Send a text and wait for the next turn that answers it and is addressed to this agent.
 
-        Raises `SessionClosedError` if the session ends without one, `TimeoutError` after `timeout` seconds.
+        Raises `SessionClosedError` if the session ends without one, `ProtocolError` if a consulted agent has nothing to
+        say, `AskCycle` if it waits for this very turn, and `TimeoutError` after `timeout` seconds.
 
         If cancelled: the question stays asked; `wait` finds the answer.
         """
+        if self.metadata.manifest.type == CONSULTING:
+            return await self._consult(text, timeout)
         asked = await self.send(text, audience=audience)
 
         def is_answer(envelope: Envelope) -> bool:
@@ -95,7 +99,17 @@ class Session:
                 and envelope.causation_id in (None, asked.envelope_id)
             )
 
-        return await self.wait(is_answer, timeout)
+        async with awaiting(self.client, self.session_id, asked.sequence):
+            return await self.wait(is_answer, timeout)
+
+    async def _consult(self, text: str, timeout: float | None) -> Envelope:  # noqa: ASYNC109
+        """A question that would close a circle of waiting agents is not even put."""
+        async with awaiting(self.client, self.session_id):
+            asked = await self.send(text)
+            reply = await self.wait(lambda envelope: is_answer(envelope, asked), timeout)
+        if reply.event_type == EV_TURN_SKIPPED:
+            raise no_reply(reply, self.session_id)
+        return reply
 
     async def wait(
         self,

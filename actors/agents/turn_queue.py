@@ -8,9 +8,13 @@ session's earlier ones with it, since it must not overtake them.
 from __future__ import annotations
 
 from collections import deque
+from typing import TypeAlias
 
 from ...mailbox.priority import Priority
 from ...transports.frames import NotifyFrame
+from .inbound_calls import InboundCall
+
+Item: TypeAlias = NotifyFrame | InboundCall
 
 
 class _Line:
@@ -19,7 +23,7 @@ class _Line:
     __slots__ = ("frames", "in_hand", "level")
 
     def __init__(self) -> None:
-        self.frames: deque[NotifyFrame] = deque()
+        self.frames: deque[Item] = deque()
         self.in_hand = False
         self.level = -1
 
@@ -35,7 +39,7 @@ class TurnQueue:
         self.current_waiting = 0
         self.current_in_hand = 0
 
-    def push(self, frame: NotifyFrame) -> None:
+    def push(self, frame: Item) -> None:
         """Add a delivery to its session's line."""
         session_id = frame.envelope.session_id
         line = self._lines.get(session_id)
@@ -46,7 +50,7 @@ class TurnQueue:
         if not line.in_hand and frame.envelope.priority > line.level:
             self._offer(session_id, line, frame.envelope.priority)
 
-    def take(self) -> NotifyFrame | None:
+    def take(self) -> Item | None:
         """Take the next delivery in hand; None where every waiting session has one in hand already, or none waits."""
         for level in reversed(range(len(self._ready))):
             lane = self._ready[level]
@@ -79,7 +83,7 @@ class TurnQueue:
         else:
             del self._lines[session_id]
 
-    def drop(self, session_id: str) -> list[NotifyFrame]:
+    def drop(self, session_id: str) -> list[Item]:
         """Take out what waits of a session, in order; what is in hand stays there."""
         line = self._lines.get(session_id)
         if line is None:

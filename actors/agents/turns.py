@@ -23,6 +23,7 @@ from ...transports.frames import NotifyFrame, ReceiptFrame
 from ..runtime.actor import Actor, Context
 from ..runtime.child import Backoff, Child
 from ..runtime.ref import Ref
+from .inbound_calls import InboundCall
 from .turn_context import TURN, Turn
 from .turn_queue import TurnQueue
 
@@ -67,7 +68,7 @@ class Turns:
         """How many workers there are."""
         return len(self._refs)
 
-    def push(self, frame: NotifyFrame) -> None:
+    def push(self, frame: NotifyFrame | InboundCall) -> None:
         """Queue a delivery and see that somebody takes it."""
         self.queue.push(frame)
         self.kick()
@@ -119,7 +120,7 @@ class Turns:
             if not ref.is_stopped:
                 ref.tell(RETIRE)
 
-    def take(self) -> NotifyFrame | None:
+    def take(self) -> NotifyFrame | InboundCall | None:
         """The next delivery in hand, or None."""
         return None if self.is_stopped else self.queue.take()
 
@@ -137,13 +138,17 @@ class Turns:
     def _make_invite_worker(self) -> InviteWorker:
         return InviteWorker(self)
 
-    async def run(self, frame: NotifyFrame, incarnation: int) -> None:
+    async def run(self, frame: NotifyFrame | InboundCall, incarnation: int) -> None:
         """One turn: the handler, then the receipt. A handler's error is reported and raised on.
 
         If cancelled: the delivery stays pending at the hub.
         """
+        if frame.__class__ is InboundCall:
+            await self._answer(frame)
+            return
         client, envelope = self._client, frame.envelope
-        token = TURN.set(Turn(client, envelope, frame.attempt))
+        turn = Turn(client, envelope, frame.attempt)
+        token = TURN.set(turn)
         try:
             await client.handle(envelope)
             client.count_handled += 1
@@ -152,8 +157,16 @@ class Turns:
             if self._is_reported(frame, exc, incarnation):
                 raise
         finally:
+            turn.is_over = True
             TURN.reset(token)
             self.queue.done(envelope.session_id)
+
+    async def _answer(self, call: InboundCall) -> None:
+        """A message to the agent itself. If cancelled: the asker is told."""
+        try:
+            await self._client.hub_client.inbound_calls.run(call, self._client)
+        finally:
+            self.queue.done(call.envelope.session_id)
 
     def _is_reported(self, frame: NotifyFrame, exc: Exception, incarnation: int) -> bool:
         """Send the nack and the report. Where the link has ended its errors are no fault of the agent."""

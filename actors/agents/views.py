@@ -1,6 +1,6 @@
 """Views: how much of a session's log its participants are shown, and in which words. Pure.
 
-A view says how many of the newest envelopes it needs (`window`), so that a short view of a long session reads little.
+A view says how many of the newest messages it needs (`window`), so that a short view of a long session reads little.
 """
 
 from __future__ import annotations
@@ -40,19 +40,20 @@ class ViewPolicy(Protocol):
 
     @property
     def window(self) -> int | None:
-        """How many of the newest envelopes `project` needs; None is all."""
+        """How many of the newest messages `project` needs, so that no more is read; None is all."""
 
     def project(self, log: Sequence[Envelope], scene: Scene) -> list[Message]:
         """The log, which ends where the reader's turn begins, as messages."""
 
 
-# Bookkeeping takes places in the log without being shown; a windowed view reads so much more.
-_SLACK = 16
-
-
 def _said(log: Iterable[Envelope], scene: Scene) -> list[tuple[Envelope, str]]:
     pairs = ((e, scene.render(e)) for e in log if visible_to(e, scene.reader_id))
     return [(envelope, text) for envelope, text in pairs if text]
+
+
+def count_said(log: Iterable[Envelope], scene: Scene) -> int:
+    """How many messages the envelopes make."""
+    return len(_said(log, scene))
 
 
 def _message(envelope: Envelope, text: str, scene: Scene, named: bool) -> Message:
@@ -100,8 +101,8 @@ class WindowedSummary:
 
     @property
     def window(self) -> int:
-        """How many envelopes it needs."""
-        return self.recent_n + _SLACK
+        """How many messages it needs."""
+        return self.recent_n
 
     def project(self, log: Sequence[Envelope], scene: Scene) -> list[Message]:
         return _windowed(log, scene, self.recent_n, False)
@@ -116,8 +117,8 @@ class NamedWindowedSummary:
 
     @property
     def window(self) -> int:
-        """How many envelopes it needs."""
-        return self.recent_n + _SLACK
+        """How many messages it needs."""
+        return self.recent_n
 
     def project(self, log: Sequence[Envelope], scene: Scene) -> list[Message]:
         return _windowed(log, scene, self.recent_n, True)
@@ -162,6 +163,9 @@ class ViewRegistry:
             self._views[name] = lambda metadata: view
         else:
             self._views[name] = view
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._views
 
     def get(self, name: str, metadata: SessionMetadata) -> ViewPolicy:
         """The view of that name for the session; `NotFoundError` lists what there is."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -15,12 +15,12 @@ from .actor import Actor, Context, enter
 from .child import Child
 from .events import DeadLetter, HighWater
 from .faults import both, describe, refusal_in
-from .node import Kernel, Node
+from .node import Kernel, Node, Reporting
 from .question import Question
 from .ref import Ref
 
 if TYPE_CHECKING:
-    from .supervisor import Supervisor
+    from .coordinator import Coordinator
 
 _BATCH: Final = 64
 _SLICE: Final = 0.001  # seconds of handling after which others get their turn; read only by the driver's loop
@@ -45,10 +45,14 @@ class Cell(Node):
     kind: Literal["actor"] = "actor"
     spec: Child
 
-    def __init__(self, spec: Child, parent: Supervisor | None, kernel: Kernel) -> None:
+    def __init__(self, spec: Child, parent: Coordinator | None, kernel: Kernel) -> None:
         super().__init__(spec, parent, kernel)
         self.mailbox: Mailbox[Any] = Mailbox(
-            spec.capacity, spec.overflow, name=spec.name, on_dead_letter=self._dropped, on_high_water=self._high_water
+            spec.capacity,
+            spec.overflow,
+            name=spec.name,
+            on_dead_letter=self._dropped,
+            on_high_water=None if kernel.sink is None else self._high_water,
         )
         self.sorts = spec.key is not None or spec.priority is not None
         self.ref = Ref(self)
@@ -72,7 +76,7 @@ class Cell(Node):
             key = spec.key(message)
         return priority, key
 
-    def put_sorted(self, message: Any, priority: Priority | None = None, key: Hashable = None) -> None:
+    def put_sorted(self, message: Any, priority: Priority | None, key: Hashable) -> None:
         """`put_nowait` for messages that have, or may have, a priority or a key."""
         rank, line = self.sort(message, priority, key)
         self.mailbox.put_nowait(message, priority=rank, key=line)
@@ -91,28 +95,33 @@ class Cell(Node):
 
     # One incarnation.
 
-    async def _incarnate(self) -> None:
-        async with trio.open_nursery() as nursery:
-            self.nursery = nursery
-            self.task = trio.lowlevel.current_task()
-            if self.doomed:
+    async def _live(self) -> None:
+        with Reporting(self):
+            async with trio.open_nursery() as nursery:
+                ctx = self._enter(nursery)
+                actor = self.spec.make()
+                await actor.on_start(ctx)
+                self.went_up()
+                try:
+                    await self._drive(actor, ctx)
+                except BaseException as exc:
+                    await self._say_goodbye_after(exc, actor, ctx)
+                    raise
+                await self._say_goodbye(actor, ctx, "stopped")
                 nursery.cancel_scope.cancel()
-            ctx = Context(self, nursery)
-            enter(ctx)
-            actor = self.spec.make()
-            await actor.on_start(ctx)
-            self.went_up()
-            try:
-                await self._drive(actor, ctx)
-            except BaseException as exc:
-                await self._say_goodbye_after(exc, actor, ctx)
-                raise
-            await self._say_goodbye(actor, ctx, "stopped")
+
+    def _enter(self, nursery: trio.Nursery) -> Context:
+        self.nursery = nursery
+        self.task = trio.lowlevel.current_task()
+        if self.doomed:
             nursery.cancel_scope.cancel()
+        ctx = Context(self, nursery)
+        enter(ctx)
+        return ctx
 
     async def _drive(self, actor: Actor, ctx: Context) -> None:
         """Handle mail until the mailbox is closed and empty. One checkpoint per batch, not one per message."""
-        mailbox, take, receive = self.mailbox, self.mailbox.take_nowait, actor.receive
+        mailbox = self.mailbox
         while not ctx.is_leaving:
             await mailbox.wait()
             if mailbox.is_closed and not len(mailbox):
@@ -120,14 +129,14 @@ class Cell(Node):
             until = perf_counter() + _SLICE
             for _ in range(_BATCH):
                 try:
-                    self.in_hand = message = take()
+                    self.in_hand = message = mailbox.take_nowait()
                 except trio.WouldBlock:
                     break
                 if message.__class__ is Question:
-                    await self._answer(message, receive, ctx)
+                    await self._answer(message, actor, ctx)
                 else:
                     try:
-                        await receive(message.message if message.__class__ is Redelivery else message, ctx)
+                        await actor.receive(message.message if message.__class__ is Redelivery else message, ctx)
                     except Refuse as refusal:
                         self._dropped(message, f"refused: {refusal}")
                     self.handled += 1
@@ -135,14 +144,14 @@ class Cell(Node):
                 if perf_counter() > until or ctx.is_leaving:
                     break
 
-    async def _answer(self, question: Question, receive: Callable[..., Any], ctx: Context) -> None:
+    async def _answer(self, question: Question, actor: Actor, ctx: Context) -> None:
         if question.is_gone:
             self.skipped += 1
             return
         ctx.chain = question.chain
         with trio.CancelScope(deadline=question.deadline) as question.scope:
             try:
-                question.answer(await receive(question.message, ctx))
+                question.answer(await actor.receive(question.message, ctx))
             except Exception as exc:
                 refusal = refusal_in(exc)
                 question.fail(refusal or self._crashed(exc))
@@ -180,7 +189,7 @@ class Cell(Node):
             return
         if item.__class__ is Question:
             item.fail(self._crashed(self.cause) if self.cause is not None else self._interrupted())
-        elif self.spec.on_crash == "redeliver" and not self.leaving:
+        elif self.spec.on_crash == "redeliver":
             self._redeliver(item)
         elif self.cause is not None:
             self._dropped(item, f"in hand at a crash: {describe(self.cause)}")

@@ -90,7 +90,7 @@ async def _serve(
             async with trio.open_nursery() as outer:
                 outer.start_soon(_sentinel, supervisor)
                 with trio.CancelScope(shield=True):
-                    failure = await supervisor.serve(task_status)
+                    failure = await supervisor.serve(lambda: task_status.started(supervisor))
                 outer.cancel_scope.cancel()
     finally:
         if failure is not None:

@@ -22,11 +22,10 @@ _NORMAL = Priority.NORMAL
 class Ref:
     """An actor's address: small, hashable, safe to send around. Made by a supervisor, one per actor."""
 
-    __slots__ = ("_cell", "_put")
+    __slots__ = ("_cell",)
 
     def __init__(self, cell: Cell) -> None:
         self._cell = cell
-        self._put = cell.put_sorted if cell.sorts else cell.mailbox.put_nowait
 
     def __repr__(self) -> str:
         return f"<Ref {self.path} {self._cell.state}>"
@@ -65,10 +64,11 @@ class Ref:
 
         Raises `InboxFull` where the policy is `reject` or `block` and there is no free slot, and `ActorStopped`.
         """
-        if priority is None and key is None:
-            self._put(message)
+        cell = self._cell
+        if priority is None and key is None and not cell.sorts:
+            cell.mailbox.put_nowait(message)
         else:
-            self._cell.put_sorted(message, priority, key)
+            cell.put_sorted(message, priority, key)
 
     async def send(self, message: Any, *, priority: Priority | None = None, key: Hashable = None) -> None:
         """Like `tell`, but waits for a free slot where the mailbox is full and its policy does not drop.
@@ -106,7 +106,7 @@ class Ref:
     async def _ask(self, question: Question, priority: Priority | None, key: Hashable) -> Any:
         cell = self._cell
         if priority is None and key is None and not cell.sorts and cell.mailbox.free:
-            self._put(question)
+            cell.mailbox.put_nowait(question)
         else:
             await self._put_waiting(question, question.message, priority, key, edged=True)
         return await question.wait()

@@ -20,12 +20,13 @@ class Budget:
         self.max_restarts = max_restarts
         self.within = within
         self._times: deque[float] = deque()
-        self._causes: deque[BaseException | None] = deque(maxlen=max_restarts + 1)
+        self._causes: deque[BaseException | None] = deque()
 
     def count(self, now: float, cause: BaseException | None) -> int:
         """Count a restart; how many the window holds now."""
         while self._times and now - self._times[0] > self.within:
             self._times.popleft()
+            self._causes.popleft()
         self._times.append(now)
         self._causes.append(cause)
         return len(self._times)

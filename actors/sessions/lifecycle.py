@@ -23,6 +23,7 @@ from ...mailbox.events import (
     EV_SESSION_INVITE_ACK,
     EV_SESSION_INVITE_REJECT,
     EV_SESSION_OPENED,
+    EV_TASK_EXPIRED,
     EV_TURN_SKIPPED,
     HUB_EVENTS,
     INVITE_ANSWERS,
@@ -34,6 +35,7 @@ from ...mailbox.events import (
 )
 from .adapters.base import SessionAdapter
 from .metadata import TERMINAL, Participant, SessionMetadata, SessionSetup, SessionState
+from .tasks import SESSION_CLOSED, SESSION_EXPIRED, Tasks, end_data, fold_tasks, judge_task_event
 
 PENDING, ACTIVE, CLOSING = SessionState.PENDING, SessionState.ACTIVE, SessionState.CLOSING
 CLOSED, EXPIRED = SessionState.CLOSED, SessionState.EXPIRED
@@ -82,6 +84,8 @@ class Live:
     """Members that were unregistered."""
     adapter_state: Any = None
     """The session type's own fold."""
+    tasks: Tasks = attrs.field(factory=dict)
+    """The running tasks of the session by id; replaced, never changed."""
     last_at: str = ""
     """When the newest envelope was stamped; stamps of one session never decrease."""
     closed_at: str | None = None
@@ -105,6 +109,8 @@ class Post:
 
     envelope: Envelope
     """What; stamps in it are ignored."""
+    task_ttl: str | float | None = None
+    """How long a task that it starts may take where it does not say."""
 
 
 @attrs.frozen
@@ -126,14 +132,16 @@ class Close:
 
 @attrs.frozen
 class Note:
-    """The hub says something of its own to the members: a skipped turn, a violated expectation."""
+    """The hub says something of its own to the members: a skipped turn, a violated expectation, the end of a task."""
 
     event_type: str
-    """`EV_TURN_SKIPPED` or `EV_EXPECTATION_VIOLATED`."""
+    """`EV_TURN_SKIPPED`, `EV_EXPECTATION_VIOLATED`, `EV_TASK_EXPIRED` or `EV_TASK_CANCELLED`."""
     event_data: dict[str, Any]
     """The payload."""
     audience: tuple[str, ...] | None = None
     """Whom it is shown to; None is everybody, `()` nobody: it is in the log only."""
+    task_id: str | None = None
+    """The running task that it ends, in its owner's name."""
 
 
 @attrs.frozen
@@ -186,6 +194,9 @@ def fold(live: Live, adapter: SessionAdapter, envelope: Envelope) -> Live:
     """The state after one logged envelope."""
     event = envelope.event_type
     if live.state is ACTIVE and event not in LIFECYCLE_EVENTS:
+        if event in TASK_EVENTS:
+            tasks = fold_tasks(live.tasks, envelope)
+            return attrs.evolve(live, sequence=envelope.sequence, last_at=envelope.created_at, tasks=tasks)
         return _said(live, adapter.fold(live.adapter_state, envelope), envelope)
     move = TRANSITIONS.get((live.state, event if event in LIFECYCLE_EVENTS else CONTENT))
     if move is None:
@@ -209,7 +220,7 @@ def step(live: Live, adapter: SessionAdapter, command: Command, now: float, mint
     """Judge a command. Raises a `ProtocolError` that says why it is refused; nothing has changed then."""
     writer = _Writer(live, adapter, now, mint)
     if type(command) is Post:
-        _post(writer, command.envelope)
+        _post(writer, command)
     elif type(command) is Invite:
         _invite(writer)
     elif type(command) is Close:
@@ -218,9 +229,7 @@ def step(live: Live, adapter: SessionAdapter, command: Command, now: float, mint
         _depart(writer, command.agent_id)
     else:
         assert isinstance(command, Note)
-        if not live.terminal:
-            writer.say(command.event_type, command.event_data, command.audience)
-            writer.close_if_over()
+        _note(writer, command)
     return Step(writer.live, tuple(writer.envelopes))
 
 
@@ -254,10 +263,22 @@ class _Writer:
         envelope = Envelope(setup.session_id, setup.creator_id, audience, event_type, data)
         self.write(envelope, audience, setup.depth)
 
+    def end_task(self, task_id: str, event_type: str, data: dict[str, Any]) -> None:
+        """Say in the owner's name that its task has ended."""
+        owner = self.live.tasks[task_id].owner_id
+        envelope = Envelope(self.live.setup.session_id, owner, None, event_type, data, task_id=task_id)
+        self.write(envelope, None, self.live.setup.depth)
+
+    def end_tasks(self, reason: str) -> None:
+        """The session is about to end, and its tasks with it."""
+        for task_id in self.live.tasks:
+            self.end_task(task_id, EV_TASK_EXPIRED, end_data(EV_TASK_EXPIRED, task_id, reason))
+
     def close_if_over(self) -> None:
         reason = None if self.live.terminal else self.adapter.auto_close_reason(self.live.adapter_state)
         if reason is not None:
             summary = self.adapter.summary(self.live.adapter_state)
+            self.end_tasks(SESSION_CLOSED)
             self.live = attrs.evolve(self.live, state=TRANSITIONS[self.live.state, AUTO_CLOSE])
             data = {"reason": reason, "session_id": self.live.setup.session_id}
             self.say(EV_SESSION_CLOSED, {**data, "summary": summary} if summary else data)
@@ -281,14 +302,31 @@ def _invite(writer: _Writer) -> None:
         writer.say(EV_SESSION_OPENED, {"session_id": setup.session_id})
 
 
-def _post(writer: _Writer, envelope: Envelope) -> None:
+def _note(writer: _Writer, note: Note) -> None:
     live = writer.live
+    if live.terminal:
+        return
+    if note.task_id is not None:
+        if note.task_id in live.tasks:
+            writer.end_task(note.task_id, note.event_type, note.event_data)
+        return
+    writer.say(note.event_type, note.event_data, note.audience)
+    writer.close_if_over()
+
+
+def _post(writer: _Writer, post: Post) -> None:
+    live, envelope = writer.live, post.envelope
     check_member(live, envelope.sender_id)
     check_open(live, writer.now)
     if envelope.event_type in INVITE_ANSWERS:
         _answer(writer, envelope)
         return
     audience = judge(live, writer.adapter, envelope)
+    if envelope.event_type in TASK_EVENTS:
+        event = judge_task_event(live.tasks, envelope, writer.now, writer.mint, post.task_ttl)
+        if event is None:
+            return
+        envelope = event
     writer.write(envelope, audience, max(envelope.depth, live.setup.depth))
     writer.close_if_over()
 
@@ -389,6 +427,7 @@ def _close(writer: _Writer, command: Close) -> None:
         check_member(writer.live, command.by)
     if not writer.live.terminal:
         event = EV_SESSION_EXPIRED if command.expired else EV_SESSION_CLOSED
+        writer.end_tasks(SESSION_EXPIRED if command.expired else SESSION_CLOSED)
         data = {"reason": command.reason, "session_id": writer.live.setup.session_id}
         writer.say(event, {**data, "by": command.by} if command.by else data)
 
@@ -403,6 +442,7 @@ def _depart(writer: _Writer, agent_id: str) -> None:
     writer.say(EV_TURN_SKIPPED, {"agent_id": agent_id, "reason": "gone"})
     left = [who for who in setup.participants if who not in writer.live.departed]
     if len(left) < min(2, len(setup.participants)) and not writer.live.terminal:
+        writer.end_tasks(SESSION_CLOSED)
         writer.say(EV_SESSION_CLOSED, {"reason": "participant_gone", "session_id": setup.session_id})
     else:
         writer.close_if_over()

@@ -13,6 +13,7 @@ from ...mailbox.frozen import EMPTY, FrozenDict, freeze_payload
 from .identity import AuthBlock, Passport, Resume, ResumeExample, texts
 from .metadata import Expectation
 from .rule import Rule
+from .tasks import TaskRequest
 
 
 @attrs.frozen
@@ -20,6 +21,17 @@ class Operation:
     """The base of all control calls."""
 
     op: ClassVar[str] = ""
+
+
+@attrs.frozen
+class AuthChallenge(Operation):
+    """Ask the hub for its question, before registering with a scheme that asks one. Result: `Challenge`."""
+
+    op: ClassVar[str] = "auth_challenge"
+    name: str
+    """Who wants to prove itself."""
+    scheme: str
+    """The scheme whose adapter is to ask."""
 
 
 @attrs.frozen
@@ -344,14 +356,214 @@ class SkipTurn(Operation):
 
 
 @attrs.frozen
-class Observe(Operation):
-    """Mirror a task's state to the hub. Result: None."""
+class AwaitReply(Operation):
+    """A turn of this agent begins to wait for the other member of a session. Result: None.
+
+    Refused with `AskCycle` where that member waits, directly or through others, for this very agent.
+    """
+
+    op: ClassVar[str] = "await_reply"
+    agent_id: str
+    """Who waits."""
+    session_id: str
+    """In which session."""
+    after: int | None = None
+    """The question's sequence: where anything was logged after it, it may be answered, and nobody waits."""
+
+
+@attrs.frozen
+class AwaitOver(Operation):
+    """The turn waits no longer, whether it got its reply or gave up. Result: None."""
+
+    op: ClassVar[str] = "await_over"
+    agent_id: str
+    """Who waited."""
+    session_id: str
+    """In which session."""
+
+
+@attrs.frozen
+class ReadContext(Operation):
+    """Result: the context variables of a session as a dict, for members; empty where its type has none."""
+
+    op: ClassVar[str] = "read_context"
+    session_id: str
+    """Which."""
+    agent_id: str
+    """The reader."""
+
+
+@attrs.frozen
+class ObserveTask(Operation):
+    """Start a task that belongs to no session; one of a session is started there. Result: `TaskMetadata`."""
 
     op: ClassVar[str] = "observe_task"
     agent_id: str
     """The owner."""
-    task: FrozenDict = attrs.field(converter=freeze_payload)
-    """The task's metadata as JSON."""
+    request: TaskRequest
+    """What it is about."""
+
+
+@attrs.frozen
+class UpdateTask(Operation):
+    """Tell how a task without a session goes on, or that it has ended. Result: `TaskMetadata`."""
+
+    op: ClassVar[str] = "update_task"
+    agent_id: str
+    """The owner."""
+    event_type: str
+    """`EV_TASK_PROGRESS`, or one of its ends."""
+    event_data: FrozenDict = attrs.field(converter=freeze_payload)
+    """The payload that the event would have in a session."""
+
+
+@attrs.frozen
+class CancelTask(Operation):
+    """Ask for the end of one's own task without a session. Result: `TaskMetadata`."""
+
+    op: ClassVar[str] = "cancel_task"
+    agent_id: str
+    """The owner."""
+    task_id: str
+    """Which."""
+    reason: str = ""
+    """Why."""
+
+
+@attrs.frozen
+class GetTask(Operation):
+    """Result: `TaskMetadata`, for the owner and the members of its session."""
+
+    op: ClassVar[str] = "get_task"
+    agent_id: str
+    """The reader."""
+    task_id: str
+    """Which."""
+
+
+@attrs.frozen
+class ListTasks(Operation):
+    """Result: a tuple of `TaskMetadata`, newest first: those that the reader may see; filters come before the limit."""
+
+    op: ClassVar[str] = "list_tasks"
+    agent_id: str
+    """The reader."""
+    session_id: str | None = None
+    """Only of this session."""
+    owner_id: str | None = None
+    """Only of this owner."""
+    state: str | None = None
+    """Only in this state; `ended` is all but `running`."""
+    capability: str | None = None
+    """Only of this capability."""
+    limit: int = 50
+    """At most so many."""
+
+
+@attrs.frozen
+class WaitTask(Operation):
+    """Wait for the end of a task. Result: `TaskMetadata`."""
+
+    op: ClassVar[str] = "wait_task"
+    agent_id: str
+    """The reader."""
+    task_id: str
+    """Which."""
+    or_cancel: bool = False
+    """Also answer when somebody asks to cancel it."""
+
+
+@attrs.frozen
+class CheckpointTask(Operation):
+    """Save a running task's state. Result: the checkpoint's version."""
+
+    op: ClassVar[str] = "checkpoint_task"
+    agent_id: str
+    """The owner."""
+    task_id: str
+    """Which."""
+    state: FrozenDict = attrs.field(converter=freeze_payload)
+    """An object whose `state` is what is saved."""
+    expected_version: int | None = None
+    """Refuse with `ConflictError` unless the newest version is this; 0 is none; None overwrites any."""
+
+
+@attrs.frozen
+class ReadCheckpoint(Operation):
+    """Result: the newest `Checkpoint` of one's own task, running or ended, or None."""
+
+    op: ClassVar[str] = "read_checkpoint"
+    agent_id: str
+    """The owner."""
+    task_id: str
+    """Which."""
+
+
+@attrs.frozen
+class ReportMirrorFailure(Operation):
+    """Tell the hub that a task of a wrapped agent could not be mirrored; it is audited. Result: None."""
+
+    op: ClassVar[str] = "report_mirror_failure"
+    agent_id: str
+    """Whose."""
+    session_id: str
+    """In which session."""
+    event_type: str
+    """What could not be said."""
+    exc_message: str
+    """Why."""
+
+
+@attrs.frozen
+class ActorCall(Operation):
+    """From the hub to the agents' side: put a message to the agent itself. Result: its reply, or None for a tell."""
+
+    op: ClassVar[str] = "actor_call"
+    agent_id: str
+    """The agent."""
+    message: Any
+    """A JSON value."""
+
+
+@attrs.frozen
+class ActorAsk(Operation):
+    """Ask the actor of a registered agent. Result: its reply."""
+
+    op: ClassVar[str] = "actor_ask"
+    agent_id: str
+    """Who asks."""
+    name: str
+    """The name of the agent that is asked."""
+    message: Any
+    """A JSON value."""
+    timeout: float | None = None
+    """Seconds that the asker will wait; None is no limit."""
+
+
+@attrs.frozen
+class ActorSend(Operation):
+    """Tell the actor of a registered agent something. Result: None."""
+
+    op: ClassVar[str] = "actor_send"
+    agent_id: str
+    """Who tells."""
+    name: str
+    """The name of the agent that is told."""
+    message: Any
+    """A JSON value."""
+    wait: bool = True
+    """Wait for a free slot; otherwise a full mailbox refuses."""
+
+
+@attrs.frozen
+class ActorStoppedWait(Operation):
+    """Wait until the actor of an agent has stopped for good. Result: why it did."""
+
+    op: ClassVar[str] = "actor_stopped"
+    agent_id: str
+    """Who waits."""
+    name: str
+    """The agent's name."""
 
 
 @attrs.frozen

@@ -14,7 +14,7 @@ from typing import Any
 
 import attrs
 
-from ...mailbox.clock import parse_duration, parse_iso
+from ...mailbox.clock import iso, parse_duration, parse_iso
 from ...mailbox.envelope import Envelope
 from ...mailbox.errors import InvalidInput, TaskError
 from ...mailbox.events import (
@@ -28,14 +28,8 @@ from ...mailbox.events import (
 )
 from ...mailbox.frozen import EMPTY, FrozenDict, freeze, freeze_payload
 from .identity import ObservedStat
+from .task_payloads import MAX_PROGRESS, check_payload
 
-MAX_TITLE = 512
-MAX_DESCRIPTION = 65_536
-MAX_CAPABILITY = 128
-MAX_REASON = 500
-MAX_ERROR = 4_096
-MAX_ID = 128
-MAX_PROGRESS = 256
 WINDOW = 128
 
 SESSION_CLOSED = "session_closed"
@@ -179,67 +173,6 @@ class Checkpoint:
 Tasks = Mapping[str, TaskMetadata]
 
 
-# Payloads.
-
-
-def _text(most: int, *, required: bool = False) -> Callable[[str, Any], None]:
-    def check(path: str, value: Any) -> None:
-        if value is None and not required:
-            return
-        if not isinstance(value, str) or len(value) > most or (required and not value):
-            raise InvalidInput(f"{path} must be a text of {int(required)} to {most} characters", path=path)
-
-    return check
-
-
-def _object(path: str, value: Any) -> None:
-    if not isinstance(value, Mapping):
-        raise InvalidInput(f"{path} must be an object such as {{'done': 3}}", path=path)
-
-
-def _anything(path: str, value: Any) -> None:
-    """Any JSON value will do; the envelope has checked that it is one."""
-
-
-def _duration(path: str, value: Any) -> None:
-    parse_duration(value, path)
-
-
-Check = Callable[[str, Any], None]
-_ID: dict[str, Check] = {"task_id": _text(MAX_ID, required=True)}
-_REASON: dict[str, Check] = {**_ID, "reason": _text(MAX_REASON)}
-_REQUIRED = ("task_id", "title", "progress")
-PAYLOADS: dict[str, dict[str, Check]] = {
-    EV_TASK_STARTED: {
-        "title": _text(MAX_TITLE, required=True),
-        "description": _text(MAX_DESCRIPTION),
-        "payload": _object,
-        "capability": _text(MAX_CAPABILITY),
-        "ttl": _duration,
-        "resume_from": _text(MAX_ID),
-    },
-    EV_TASK_PROGRESS: {**_ID, "progress": _object},
-    EV_TASK_COMPLETED: {**_ID, "result": _anything},
-    EV_TASK_FAILED: {**_ID, "error": _text(MAX_ERROR)},
-    EV_TASK_EXPIRED: _REASON,
-    EV_TASK_CANCELLED: _REASON,
-    EV_TASK_CANCEL_REQUEST: _REASON,
-}
-
-
-def check_payload(event_type: str, data: Mapping[str, Any]) -> None:
-    """Refuse a payload that a member may not send. Raises `InvalidInput` with the path of the fault."""
-    fields = PAYLOADS[event_type]
-    for name in data:
-        if name not in fields:
-            raise InvalidInput(
-                f"event_data.{name} is no field of {event_type}; it has {', '.join(fields)}", path=f"event_data.{name}"
-            )
-    for name, check in fields.items():
-        if name in data or name in _REQUIRED:
-            check(f"event_data.{name}", data.get(name))
-
-
 def read_request(data: Mapping[str, Any]) -> TaskRequest:
     """The request that a member's `EV_TASK_STARTED` carries. Raises `InvalidInput`."""
     check_payload(EV_TASK_STARTED, data)
@@ -270,15 +203,38 @@ def cut(text: str, most: int) -> str:
 # Judging and folding.
 
 
+def judge_task_event(
+    tasks: Tasks, envelope: Envelope, now: float, mint: Callable[[], str], default_ttl: str | float | None
+) -> Envelope | None:
+    """A member's task event as it is to be logged, or None where it is no news. Raises `InvalidInput`, `TaskError`.
+
+    A start gets the hub's id and the instant at which its TTL ends.
+    """
+    event, data = envelope.event_type, envelope.event_data
+    if event == EV_TASK_STARTED:
+        request = read_request(data)
+        task_id = mint()
+        return attrs.evolve(
+            envelope, task_id=task_id, event_data=start_data(request, task_id, _expires_at(request, now, default_ttl))
+        )
+    check_payload(event, data)
+    if not check_move(tasks, envelope, now):
+        return None
+    return attrs.evolve(envelope, task_id=data["task_id"])
+
+
+def _expires_at(request: TaskRequest, now: float, default_ttl: str | float | None) -> str | None:
+    ttl = parse_duration(request.ttl if request.ttl is not None else default_ttl, "ttl")
+    return None if ttl is None else iso(now + ttl)
+
+
 def check_move(tasks: Tasks, envelope: Envelope, now: float) -> bool:
-    """Whether a member's event is news; False for a second request to cancel. Raises `TaskError`.
+    """Whether an event of a running task is news; False for a second request to cancel. Raises `TaskError`.
 
     Only the owner speaks of its task. After the TTL it can only be said to have expired, swept or not.
     """
     event, task_id = envelope.event_type, str(envelope.event_data.get("task_id"))
     task = tasks.get(task_id)
-    if event == EV_TASK_STARTED:
-        return True
     if task is None:
         raise TaskError(f"no task {task_id!r} is running here; it has ended, or it never was", task_id=task_id)
     if event == EV_TASK_CANCEL_REQUEST:
@@ -291,6 +247,8 @@ def check_move(tasks: Tasks, envelope: Envelope, now: float) -> bool:
         )
     if is_late(task, now) and event != EV_TASK_EXPIRED:
         raise TaskError(f"task {task_id} passed its TTL at {task.expires_at}; it has expired", task_id=task_id)
+    if event == EV_TASK_PROGRESS:
+        check_progress(task, envelope.event_data)
     return True
 
 
@@ -349,7 +307,10 @@ def _started(envelope: Envelope) -> TaskMetadata:
         task_id=str(data.get("task_id")),
         owner_id=envelope.sender_id,
         spec=TaskSpec(
-            str(data.get("title", "")), data.get("description") or "", data.get("payload") or EMPTY, data.get("capability")
+            str(data.get("title", "")),
+            data.get("description") or "",
+            data.get("payload") or EMPTY,
+            data.get("capability"),
         ),
         session_id=envelope.session_id or None,
         created_at=envelope.created_at,

@@ -198,4 +198,4 @@ class MailboxMachine(TrioStateMachine):
 
 def test_the_mailbox_holds_its_promises() -> None:
     profile = settings(max_examples=100, stateful_step_count=30, deadline=None)
-    run_state_machine_as_test(MailboxMachine, settings=profile)  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(MailboxMachine, settings=profile)

@@ -111,6 +111,26 @@ async def test_the_deadline_of_the_asker_bounds_the_handler_without_a_restart(au
         assert supervisor.ref("a").incarnation == 1
 
 
+async def test_an_asker_who_is_cancelled_takes_the_handler_along(autojump_clock: MockClock) -> None:
+    left: list[float] = []
+
+    async def handler(message: Any, ctx: Context) -> Any:
+        try:
+            await trio.sleep(100)
+        finally:
+            left.append(trio.current_time())
+
+    async with open_supervisor([calls("a", handler)]) as supervisor:
+        begin = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(supervisor.ref("a").ask, 1)
+            await trio.sleep(2)
+            nursery.cancel_scope.cancel()
+        await trio.testing.wait_all_tasks_blocked()
+        assert left == [pytest.approx(begin + 2)]
+        assert supervisor.ref("a").incarnation == 1
+
+
 async def test_a_queued_question_of_an_asker_who_left_is_skipped(autojump_clock: MockClock) -> None:
     log: list[Any] = []
     async with open_supervisor([Child("a", lambda: Script(log))]) as supervisor:

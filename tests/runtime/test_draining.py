@@ -241,6 +241,20 @@ async def test_a_cancelled_opening_unwinds(autojump_clock: MockClock) -> None:
     assert [event.name for event in of_type(events, ActorExit)] == ["root/b", "root/a", "root"]
 
 
+async def test_a_child_cancelled_before_its_first_step_does_not_start(autojump_clock: MockClock) -> None:
+    class Slow(Script):
+        async def on_start(self, ctx: Context) -> None:
+            await trio.sleep(100)
+
+    begin = trio.current_time()
+    async with open_supervisor(drain=None) as supervisor:
+        ref = supervisor.start_soon(Child("a", Slow))
+        inner = supervisor.start_soon(Group("g", [Child("b", Slow)]))
+    assert trio.current_time() == pytest.approx(begin)
+    assert ref.is_stopped
+    assert inner.state == "stopped"
+
+
 async def test_draining_is_announced(autojump_clock: MockClock) -> None:
     events: list[Event] = []
     async with open_supervisor([Child("a", Script), Group("g", [Child("b", Script)])], on_event=events.append):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import itertools
 import random
 from typing import Any
 
@@ -145,6 +146,38 @@ async def test_requested_exits_of_siblings_are_no_crashes(autojump_clock: MockCl
     assert len(of_type(events, ActorRestart)) == 3
 
 
+async def test_siblings_stopped_for_a_restart_whose_start_fails_are_no_crashes(autojump_clock: MockClock) -> None:
+    events: list[Event] = []
+    starts: list[int] = []
+
+    def fails_once(ctx: Context) -> None:
+        starts.append(ctx.incarnation)
+        if ctx.incarnation == 2:
+            raise OSError("not yet")
+
+    children = [Child("a", lambda: Script(starts=fails_once)), Child("b", Script), Child("c", Script)]
+    async with open_supervisor(children, strategy="one_for_all", on_event=events.append) as supervisor:
+        await crash(supervisor.ref("c"))
+        await trio.testing.wait_all_tasks_blocked()
+        assert await supervisor.ref("b").ask("hi") == (2, "hi")
+    assert starts == [1, 2, 3]
+    assert [event.name for event in of_type(events, ActorRestart)] == ["root/c", "root/a"]
+
+
+async def test_an_old_exit_does_not_pass_for_a_new_crash(autojump_clock: MockClock) -> None:
+    class SlowToReturn(Script):
+        async def on_start(self, ctx: Context) -> None:
+            await trio.sleep(ctx.incarnation - 1)
+
+    children = [Child("a", Script), Child("b", Script, restart="transient"), Child("c", SlowToReturn)]
+    async with open_supervisor(children, strategy="one_for_all") as supervisor:
+        await crash(supervisor.ref("a"))
+        await trio.sleep(0.5)
+        assert supervisor.ref("b").incarnation == 2  # its requested exit is still an unread report
+        await crash(supervisor.ref("b"))
+        assert await supervisor.ref("b").ask("back") == (3, "back")
+
+
 async def test_two_crashes_in_one_step_restart_the_group_once(autojump_clock: MockClock) -> None:
     events: list[Event] = []
     async with open_supervisor(
@@ -161,7 +194,7 @@ async def test_two_crashes_in_one_step_restart_the_group_once(autojump_clock: Mo
 async def test_too_many_restarts_stop_all_in_order_and_raise(autojump_clock: MockClock) -> None:
     events: list[Event] = []
     siblings = []
-    with pytest.raises(RestartLimitExceeded, match="max_restarts is 2") as caught:
+    with pytest.raises(RestartLimitExceeded, match="max_restarts is 2") as caught:  # noqa: PT012 - the block is the point
         async with open_supervisor(
             [Child("z", Script), Child("a", Script)], max_restarts=2, on_event=events.append
         ) as supervisor:
@@ -213,7 +246,7 @@ async def test_a_group_escalates_to_its_parent_which_restarts_it_with_its_mail(a
 async def test_escalation_climbs_to_the_root(autojump_clock: MockClock) -> None:
     leaf = Group("leaf", [Child("a", Script)], max_restarts=0)
     branch = Group("branch", [leaf], max_restarts=0)
-    with pytest.raises(RestartLimitExceeded) as caught:
+    with pytest.raises(RestartLimitExceeded) as caught:  # noqa: PT012 - the block is the point
         async with open_supervisor([branch], max_restarts=0) as supervisor:
             supervisor.group("branch").group("leaf").ref("a").tell("boom")
             await trio.sleep_forever()
@@ -271,7 +304,7 @@ async def test_start_failures_at_a_restart_are_retried_with_growing_rests(autoju
     async with open_supervisor([child], max_restarts=50, within=600) as supervisor:
         supervisor.ref("a").tell("boom")
         assert await supervisor.ref("a").ask("kept through it all") == (6, "kept through it all")
-    assert [b - a for a, b in zip(times, times[1:], strict=False)] == pytest.approx([1, 2, 4, 8, 16])
+    assert [b - a for a, b in itertools.pairwise(times)] == pytest.approx([1, 2, 4, 8, 16])
 
 
 async def test_jitter_comes_from_the_given_source(autojump_clock: MockClock) -> None:
@@ -376,7 +409,7 @@ async def test_keyboard_interrupt_is_never_restarted(autojump_clock: MockClock) 
             raise KeyboardInterrupt
 
     refs = []
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012 - the block is the point
         async with open_supervisor([Child("a", Interrupted), Child("b", Script)]) as supervisor:
             refs = [supervisor.ref("a"), supervisor.ref("b")]
             refs[0].tell(1)

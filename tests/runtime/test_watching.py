@@ -158,7 +158,7 @@ async def test_high_water_is_reported_once_per_rise(autojump_clock: MockClock) -
 
 
 async def test_the_tree_is_the_truth(autojump_clock: MockClock) -> None:
-    children = [
+    children: list[Child | Group] = [
         Child("a", Script),
         Group("g", [Child("b", Script, backoff=Backoff(min=5)), Child("c", Script)], strategy="rest_for_one"),
     ]

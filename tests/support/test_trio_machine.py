@@ -16,7 +16,7 @@ class Sleeper(TrioStateMachine):
 
     async def setup(self) -> None:
         self.ticks = 0
-        self.slept = 0
+        self.slept = 0.0
         self.begin = trio.current_time()
         self.nursery.start_soon(self.tick)
 
@@ -48,7 +48,7 @@ Quick = settings(max_examples=20, stateful_step_count=8, deadline=None)
 
 
 def test_rules_share_one_run_in_virtual_time() -> None:
-    run_state_machine_as_test(Sleeper, settings=Quick)  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(Sleeper, settings=Quick)
 
 
 def test_an_error_of_a_rule_is_raised() -> None:
@@ -58,7 +58,7 @@ def test_an_error_of_a_rule_is_raised() -> None:
             raise LookupError("found")
 
     with pytest.raises(LookupError):
-        run_state_machine_as_test(Fails, settings=Quick)  # type: ignore[no-untyped-call]
+        run_state_machine_as_test(Fails, settings=Quick)
 
 
 def test_an_error_of_a_background_task_is_raised() -> None:
@@ -72,7 +72,7 @@ def test_an_error_of_a_background_task_is_raised() -> None:
             await trio.sleep(1)
 
     with pytest.raises(BaseExceptionGroup) as caught:
-        run_state_machine_as_test(Fails, settings=Quick)  # type: ignore[no-untyped-call]
+        run_state_machine_as_test(Fails, settings=Quick)
     assert caught.group_contains(LookupError)
 
 
@@ -83,4 +83,4 @@ def test_a_rule_that_hangs_is_found_in_virtual_time() -> None:
             await trio.sleep_forever()
 
     with pytest.raises(trio.TooSlowError):
-        run_state_machine_as_test(Hangs, settings=Quick)  # type: ignore[no-untyped-call]
+        run_state_machine_as_test(Hangs, settings=Quick)

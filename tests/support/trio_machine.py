@@ -45,17 +45,20 @@ def _blocking(method: Callable[..., Any]) -> Callable[..., Any]:
 
 def rule(**kwargs: Any) -> Decorator:
     """`hypothesis.stateful.rule` for sync and async methods."""
-    return lambda method: stateful.rule(**kwargs)(_blocking(method))
+    mark: Decorator = stateful.rule(**kwargs)
+    return lambda method: mark(_blocking(method))
 
 
 def initialize(**kwargs: Any) -> Decorator:
     """`hypothesis.stateful.initialize` for sync and async methods."""
-    return lambda method: stateful.initialize(**kwargs)(_blocking(method))
+    mark: Decorator = stateful.initialize(**kwargs)
+    return lambda method: mark(_blocking(method))
 
 
 def invariant(**kwargs: Any) -> Decorator:
     """`hypothesis.stateful.invariant` for sync and async methods."""
-    return lambda method: stateful.invariant(**kwargs)(_blocking(method))
+    mark: Decorator = stateful.invariant(**kwargs)
+    return lambda method: mark(_blocking(method))
 
 
 class TrioStateMachine(stateful.RuleBasedStateMachine):
@@ -96,14 +99,13 @@ class TrioStateMachine(stateful.RuleBasedStateMachine):
 
     def execute(self, job: Job) -> Any:
         """Run `job` inside the trio run until it is done, and nothing beyond."""
-        self._answer = None
         if self._over is None:
             self._in_trio(lambda: self._jobs.send_nowait(job))
             self._step_until(lambda: self._answer is not None)
-        if self._answer is None:
+        answer, self._answer = self._answer, None
+        if answer is None:
             self._raise_end()
             raise RuntimeError("the trio run is over")
-        answer, self._answer = self._answer, None
         return answer.unwrap()
 
     def teardown(self) -> None:

@@ -15,6 +15,7 @@ import attrs
 from ....mailbox.envelope import Envelope
 from ....mailbox.errors import InvalidInput, TurnError
 from ....mailbox.events import EV_CONTEXT_SET, EV_HANDOFF, EV_PACKET, EV_TEXT, TASK_PREFIX
+from ....mailbox.frozen import EMPTY
 from ..metadata import Manifest, SessionSetup
 
 
@@ -53,6 +54,10 @@ class SessionAdapter:
     def summary(self, state: Any) -> str:
         """What the session came to, for its closing notice; empty where it says nothing."""
         return ""
+
+    def context(self, state: Any) -> Mapping[str, Any]:
+        """The session's context variables; empty where the type has none."""
+        return EMPTY
 
     def resolve_knobs(self, knobs: Mapping[str, Any], resolve: Callable[[str], str]) -> dict[str, Any]:
         """The knobs with agents that they name, by name or id, replaced by their ids."""

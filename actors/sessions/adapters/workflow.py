@@ -130,6 +130,9 @@ class WorkflowAdapter(SessionAdapter):
     def expected_next(self, state: WorkflowState) -> tuple[str, ...]:
         return () if state.expected is None else (state.expected,)
 
+    def context(self, state: WorkflowState) -> FrozenDict:
+        return state.context
+
     def render(self, envelope: Envelope) -> str:
         return render_routed(envelope) if envelope.event_type in (EV_HANDOFF, EV_PACKET) else super().render(envelope)
 

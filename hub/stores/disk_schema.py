@@ -1,0 +1,136 @@
+"""The file: its tables, how a connection to it is set up, and how an older file becomes a newer one.
+
+`log` holds the records of all streams in the order of their commits and has no second index: finding a stream's rows is
+the task of the index in memory, which is what keeps a commit an append. `document` is such a log too; superseded versions
+are swept off its front. `chunk` holds blocks of the index, so that opening need not read every row.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Protocol
+
+from ...mailbox.errors import StoreError
+
+VERSION = 1
+APPLICATION = 0x41474F52  # "AGOR"
+PAGE_SIZE = 4096
+WAL_PAGES = 1000
+ROWS_PER_INSERT = 128
+
+_TABLES = """
+CREATE TABLE log(lsn INTEGER PRIMARY KEY AUTOINCREMENT, stream INTEGER NOT NULL, seq INTEGER NOT NULL,
+                 crc INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE TABLE document(lsn INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL, version INTEGER NOT NULL,
+                      crc INTEGER NOT NULL, body BLOB);
+CREATE TABLE stream(id INTEGER PRIMARY KEY, name TEXT NOT NULL, crc INTEGER NOT NULL);
+CREATE TABLE chunk(first INTEGER PRIMARY KEY, last INTEGER NOT NULL, crc INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE TABLE meta(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+# One entry per version from which a file can be brought forward by one; each runs in a transaction of its own.
+_MIGRATIONS: dict[int, Sequence[str]] = {0: [sql for sql in _TABLES.split(";") if sql.strip()]}
+
+
+class Connection(Protocol):
+    """What is used of a SQLite connection; tests put one in between that fails at a chosen operation."""
+
+    def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> sqlite3.Cursor: ...
+
+    def close(self) -> None: ...
+
+
+Connect = Callable[[str], Connection]
+
+
+def connect(path: str) -> Connection:
+    """A connection in autocommit mode that any one thread at a time may use."""
+    return sqlite3.connect(
+        path, timeout=5.0, isolation_level=None, check_same_thread=False, cached_statements=2 * ROWS_PER_INSERT + 64
+    )
+
+
+def prepare(connection: Connection, *, durable: bool, read_only: bool = False) -> None:
+    """Set a fresh connection up. Raises `StoreError` where the file system cannot do what is needed."""
+    execute = connection.execute
+    execute(f"PRAGMA page_size={PAGE_SIZE}")
+    for pragma in ("trusted_schema=OFF", "cell_size_check=ON", "temp_store=MEMORY", "mmap_size=0"):
+        execute(f"PRAGMA {pragma}")
+    execute("PRAGMA cache_size=-16384")
+    if read_only:
+        execute("PRAGMA query_only=ON")
+        return
+    mode = execute("PRAGMA journal_mode=WAL").fetchone()[0]
+    if mode != "wal":
+        raise StoreError(f"the file system cannot do write-ahead logging (it offers {mode!r}); use a local disk")
+    execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+    execute(f"PRAGMA wal_autocheckpoint={WAL_PAGES}")
+    execute("PRAGMA journal_size_limit=67108864")
+    execute("PRAGMA secure_delete=ON")  # a swept-off version must not come back when a damaged file is put together
+
+
+def checkpoint(connection: Connection) -> None:
+    """Bring everything that was committed into the main file, synced, before anything is built on it.
+
+    A file that is read back after a failed fsync may show pages that never reached the disk; this writes them again.
+    """
+    busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    if busy:
+        raise StoreError("another program reads the store; close it, then open again")
+
+
+def migrate(connection: Connection) -> None:
+    """Bring the file to this version. Raises `StoreError` for a newer file or another program's."""
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    application = int(connection.execute("PRAGMA application_id").fetchone()[0])
+    if version > VERSION:
+        raise StoreError(f"the store has format {version}, this agorio knows up to {VERSION}; use a newer agorio")
+    strange = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] if not version else 0
+    if (application or version or strange) and application != APPLICATION:
+        raise StoreError("the file is another program's SQLite database; choose another path")
+    while version < VERSION:
+        version += 1
+        steps = (*_MIGRATIONS[version - 1], f"PRAGMA application_id={APPLICATION}", f"PRAGMA user_version={version}")
+        in_one_transaction(connection, [(step, ()) for step in steps])
+
+
+def in_one_transaction(connection: Connection, steps: Iterable[tuple[str, Sequence[Any]]]) -> None:
+    """Run the steps, all or none."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for sql, parameters in steps:
+            connection.execute(sql, parameters)
+        connection.execute("COMMIT")
+    except BaseException:
+        roll_back(connection)
+        raise
+
+
+def roll_back(connection: Connection) -> None:
+    """Leave the transaction, where SQLite has not left it by itself."""
+    if getattr(connection, "in_transaction", True):
+        connection.execute("ROLLBACK")
+
+
+def inserts(table: str, columns: str, values: list[Any]) -> Iterator[tuple[str, list[Any]]]:
+    """Statements that insert rows given as one flat list of values, as few as SQLite takes well."""
+    width = columns.count(",") + 1
+    step = ROWS_PER_INSERT * width
+    for at in range(0, len(values), step):
+        part = values[at : at + step]
+        yield _insert(table, columns, width, len(part) // width), part
+
+
+def _insert(table: str, columns: str, width: int, rows: int) -> str:
+    known = _STATEMENTS.get((table, rows))
+    if known is None:
+        row = f"({','.join('?' * width)})"
+        known = _STATEMENTS[table, rows] = f"INSERT INTO {table}({columns}) VALUES {','.join([row] * rows)}"
+    return known
+
+
+_STATEMENTS: dict[tuple[str, int], str] = {}
+LOG_COLUMNS = "stream,seq,crc,body"
+DOCUMENT_COLUMNS = "key,version,crc,body"
+STREAM_COLUMNS = "id,name,crc"
