@@ -11,6 +11,7 @@ keeps order. This is the front door: users import from here. `docs/tour.md` walk
 from __future__ import annotations
 
 from .actors.agents.agent_client import AgentClient
+from .actors.agents.delegation import delegate
 from .actors.agents.handler import (
     AGENT_CLIENT_DEP,
     ENVELOPE_DEP,
@@ -22,14 +23,22 @@ from .actors.agents.handler import (
     stamp_dependencies,
 )
 from .actors.agents.hub_client import HubClient
+from .actors.agents.human import HumanClient
 from .actors.agents.mirror import TaskMirror
 from .actors.agents.session import Session
-from .actors.agents.stream import MemoryStream
+from .actors.agents.skills import Skill, parse_skill, render_skill
+from .actors.agents.stream import MemoryStream, Message, TaskEvent
+from .actors.agents.task_owner import task
+from .actors.agents.tasks import Task, current_task
+from .actors.agents.tools import Tool, Toolbox, network_tools
+from .actors.agents.turn_context import current_turn
 from .actors.agents.views import (
     FullTranscript,
     NamedTranscript,
     NamedWindowedSummary,
+    Scene,
     ViewPolicy,
+    ViewRegistry,
     WindowedSummary,
 )
 from .actors.runtime.actor import Actor, Context, handles
@@ -45,6 +54,9 @@ from .actors.sessions.adapters.conversation import ConversationAdapter
 from .actors.sessions.adapters.discussion import DiscussionAdapter
 from .actors.sessions.adapters.registry import AdapterRegistry
 from .actors.sessions.adapters.workflow import WorkflowAdapter
+from .actors.sessions.credentials import Challenge, HmacCredentials
+from .actors.sessions.diagrams import render_state_diagram
+from .actors.sessions.expectations import Activity, Mark, Waiting
 from .actors.sessions.graph import Transition, TransitionGraph
 from .actors.sessions.graph_codec import GraphRegistry
 from .actors.sessions.graph_conditions import (
@@ -66,7 +78,15 @@ from .actors.sessions.graph_targets import (
     Target,
     TerminateTarget,
 )
-from .actors.sessions.handoff import Finish, Handoff
+from .actors.sessions.handoff import (
+    ContextUpdates,
+    Finish,
+    Handoff,
+    Packet,
+    Routing,
+    ToolResult,
+    build_packet,
+)
 from .actors.sessions.identity import AuthBlock, ObservedStat, Passport, Resume, ResumeExample
 from .actors.sessions.metadata import (
     Expectation,
@@ -78,12 +98,41 @@ from .actors.sessions.metadata import (
     SessionState,
 )
 from .actors.sessions.rule import AccessBlock, InboxBlock, LimitsBlock, RateBlock, Rule, SessionTypes
-from .hub.audit import AuditLog, AuditRecord
+from .actors.sessions.tasks import Checkpoint, TaskMetadata, TaskSpec, TaskState
+from .hub.audit import AuditLog, AuditRecord, AuditTail
+from .hub.audit_chain import AuditAnchor, AuditVerdict
 from .hub.auth import AuthAdapter, AuthRegistry, NoAuth
+from .hub.auth_hmac import HmacAuth
+from .hub.auth_jwt import JwtAuth
 from .hub.dead_letters import DeadLetterRecord
+from .hub.events import (
+    ActorRestarted,
+    AgentAttached,
+    AgentRegistered,
+    AgentUnregistered,
+    DeadLettered,
+    Denied,
+    EnvelopeAccepted,
+    EnvelopeRefused,
+    EventsMissed,
+    ExpectationFired,
+    HubEvent,
+    InboxPressure,
+    ResumeSet,
+    RuleSet,
+    SessionClosed,
+    SessionCreated,
+    SessionExpired,
+    SessionOpened,
+    SkillSet,
+    TaskEnded,
+    TurnFailed,
+)
+from .hub.expectations import Violation
 from .hub.governance import Arbiter
 from .hub.hub import Hub
 from .hub.inbox import Redelivery
+from .hub.listeners import Listener, Subscribed
 from .hub.report import Health, HubStatistics
 from .hub.stores.memory import MemoryKnowledgeStore
 from .hub.stores.protocol import Append, Document, KnowledgeStore, Put, Record
@@ -150,13 +199,18 @@ __all__ = [
     "AcceptFrame",
     "AccessBlock",
     "AccessDeniedError",
+    "Activity",
     "Actor",
     "ActorCrashed",
     "ActorError",
+    "ActorRestarted",
     "ActorStopped",
     "AdapterRegistry",
+    "AgentAttached",
     "AgentClient",
+    "AgentRegistered",
     "AgentTarget",
+    "AgentUnregistered",
     "AgorioError",
     "AllOf",
     "Always",
@@ -164,14 +218,19 @@ __all__ = [
     "Append",
     "Arbiter",
     "AskCycle",
+    "AuditAnchor",
     "AuditLog",
     "AuditRecord",
+    "AuditTail",
+    "AuditVerdict",
     "AuthAdapter",
     "AuthBlock",
     "AuthError",
     "AuthRegistry",
     "Backoff",
     "BadFrame",
+    "Challenge",
+    "Checkpoint",
     "Child",
     "Condition",
     "ConflictError",
@@ -179,15 +238,22 @@ __all__ = [
     "Context",
     "ContextCompare",
     "ContextEquals",
+    "ContextUpdates",
     "ConversationAdapter",
     "DeadLetterRecord",
+    "DeadLettered",
+    "Denied",
     "DiscussionAdapter",
     "Document",
     "ENVELOPE_DEP",
     "Envelope",
+    "EnvelopeAccepted",
+    "EnvelopeRefused",
     "ErrorFrame",
     "EventFrame",
+    "EventsMissed",
     "Expectation",
+    "ExpectationFired",
     "Finish",
     "Frame",
     "FromSpeaker",
@@ -199,13 +265,19 @@ __all__ = [
     "Handoff",
     "Health",
     "HelloFrame",
+    "HmacAuth",
+    "HmacCredentials",
     "Hub",
     "HubClient",
     "HubClosedError",
+    "HubEvent",
     "HubStatistics",
+    "HumanClient",
     "InboxBlock",
     "InboxFull",
+    "InboxPressure",
     "InvalidInput",
+    "JwtAuth",
     "KnowledgeStore",
     "LimitsBlock",
     "Link",
@@ -213,13 +285,16 @@ __all__ = [
     "LinkClosed",
     "LinkEndpoint",
     "LinkError",
+    "Listener",
     "LocalLink",
     "LocalLinkClient",
     "LocalLinkEndpoint",
     "Mailbox",
     "Manifest",
+    "Mark",
     "MemoryKnowledgeStore",
     "MemoryStream",
+    "Message",
     "NameTaken",
     "NamedTranscript",
     "NamedWindowedSummary",
@@ -230,6 +305,7 @@ __all__ = [
     "NotFoundError",
     "NotifyFrame",
     "ObservedStat",
+    "Packet",
     "Participant",
     "ParticipantSchema",
     "Passport",
@@ -251,46 +327,79 @@ __all__ = [
     "RestartLimitExceeded",
     "Resume",
     "ResumeExample",
+    "ResumeSet",
     "RevertToInitiatorTarget",
     "RoundRobinTarget",
+    "Routing",
     "Rule",
+    "RuleSet",
     "SESSION_DEP",
+    "Scene",
     "SendFrame",
     "Session",
     "SessionAdapter",
+    "SessionClosed",
     "SessionClosedError",
+    "SessionCreated",
+    "SessionExpired",
     "SessionMetadata",
+    "SessionOpened",
     "SessionSetup",
     "SessionState",
     "SessionTypes",
+    "Skill",
+    "SkillSet",
     "Statistics",
     "StayTarget",
     "StoreError",
     "SubscribeFrame",
+    "Subscribed",
     "Supervisor",
     "Target",
+    "Task",
+    "TaskEnded",
     "TaskError",
+    "TaskEvent",
+    "TaskMetadata",
     "TaskMirror",
+    "TaskSpec",
+    "TaskState",
     "TerminateTarget",
+    "Tool",
     "ToolCalled",
+    "ToolResult",
+    "Toolbox",
     "Transition",
     "TransitionGraph",
     "TreeNode",
     "TurnError",
+    "TurnFailed",
     "UnsubscribeFrame",
     "ViewPolicy",
+    "ViewRegistry",
+    "Violation",
+    "Waiting",
     "WelcomeFrame",
     "WindowedSummary",
     "WorkflowAdapter",
+    "build_packet",
     "check_adapter",
+    "current_task",
+    "current_turn",
     "default_handler",
+    "delegate",
     "handles",
+    "network_tools",
     "open_supervisor",
+    "parse_skill",
     "read_wal_until",
+    "render_skill",
+    "render_state_diagram",
     "render_tree",
     "resolve_view_policy",
     "serve_supervisor",
     "stamp_dependencies",
+    "task",
     "visible_to",
     *_event_names,
 ]

@@ -18,7 +18,7 @@ import trio
 from ..mailbox.clock import Clock, iso
 from ..mailbox.errors import AgorioError, InvalidInput
 from ..mailbox.frozen import FrozenDict, freeze
-from .audit_chain import Anchor, Chain, Verdict, anchor_from_bytes, anchor_to_bytes
+from .audit_chain import AuditAnchor, AuditVerdict, Chain, anchor_from_bytes, anchor_to_bytes
 from .log_writer import LogWriter
 from .stores.protocol import Append, Put
 from .stores.protocol import Record as Stored
@@ -37,6 +37,7 @@ class AuditRecord(FrozenDict):
     """One record: a frozen dict with `at`, `kind` and the kind's own fields, which are attributes as well."""
 
     __slots__ = ("_body",)
+    _body: bytes
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -87,10 +88,10 @@ class AuditLog:
         """Take up the chain: what follows the last anchor is read and checked. If cancelled: it is not taken up."""
         try:
             document = await self._writer.store.get(ANCHOR_KEY)
-            anchor = anchor_from_bytes(document.body) if document is not None else Anchor()
+            anchor = anchor_from_bytes(document.body) if document is not None else AuditAnchor()
             if anchor.sequence > await self._writer.store.last(STREAM):
                 self.problems = (f"the log ends before its anchor at {anchor.sequence}",)
-                anchor = Anchor()
+                anchor = AuditAnchor()
             self._chain = chain = Chain(anchor)
             await self._feed(chain)
             self._anchored = anchor.sequence
@@ -120,7 +121,7 @@ class AuditLog:
         _log.info("audit: %d records, anchor %s", self.anchor.sequence, self.anchor.head)
 
     @property
-    def anchor(self) -> Anchor:
+    def anchor(self) -> AuditAnchor:
         """The newest durable record's sequence and the chain's value there; kept elsewhere it proves the whole log."""
         return self._chain.anchor
 
@@ -268,7 +269,7 @@ class AuditLog:
         if news is not None:
             news.set()
 
-    async def verify(self, anchor: Anchor | None = None) -> Verdict:
+    async def verify(self, anchor: AuditAnchor | None = None) -> AuditVerdict:
         """Read the whole log and check the chain, also against an anchor of earlier. If cancelled: nothing is known."""
         await self._writer.flush()
         chain = Chain(expected=anchor)

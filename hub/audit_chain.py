@@ -19,7 +19,7 @@ START = "0" * 64
 
 
 @attrs.frozen
-class Anchor:
+class AuditAnchor:
     """A point of the chain."""
 
     sequence: int = 0
@@ -29,10 +29,10 @@ class Anchor:
 
 
 @attrs.frozen
-class Verdict:
+class AuditVerdict:
     """What a check of the whole log found."""
 
-    anchor: Anchor
+    anchor: AuditAnchor
     """Where the log ends now."""
     problems: tuple[str, ...]
     """What is wrong, in words; at most 100 entries."""
@@ -48,8 +48,8 @@ class Chain:
 
     __slots__ = ("_expected", "_heads", "_oldest", "_start", "anchor", "problems")
 
-    def __init__(self, anchor: Anchor | None = None, expected: Anchor | None = None) -> None:
-        self.anchor = anchor or Anchor()
+    def __init__(self, anchor: AuditAnchor | None = None, expected: AuditAnchor | None = None) -> None:
+        self.anchor = anchor or AuditAnchor()
         self._expected = expected
         self._start = self._oldest = self.anchor.sequence
         self._heads = {self._start: self.anchor.head}
@@ -58,7 +58,7 @@ class Chain:
     def extend(self, body: bytes) -> None:
         """One more record of our own."""
         digest = sha256(bytes.fromhex(self.anchor.head) + body).hexdigest()
-        self.anchor = Anchor(self.anchor.sequence + 1, digest)
+        self.anchor = AuditAnchor(self.anchor.sequence + 1, digest)
 
     def add(self, body: bytes, link: Any) -> None:
         """One more record from the store, with what it says of the chain before it."""
@@ -92,25 +92,25 @@ class Chain:
         if len(self.problems) < MAX_PROBLEMS:
             self.problems.append(problem)
 
-    def verdict(self) -> Verdict:
+    def verdict(self) -> AuditVerdict:
         """What was found, once everything was added."""
         expected = self._expected
         if expected is not None and expected.sequence > self.anchor.sequence:
             self._report(f"the log ends at record {self.anchor.sequence}, the anchor was taken at {expected.sequence}")
-        return Verdict(self.anchor, tuple(self.problems))
+        return AuditVerdict(self.anchor, tuple(self.problems))
 
 
-def anchor_to_bytes(anchor: Anchor) -> bytes:
+def anchor_to_bytes(anchor: AuditAnchor) -> bytes:
     """As JSON."""
     return msgspec.json.encode({"sequence": anchor.sequence, "head": anchor.head})
 
 
-def anchor_from_bytes(body: bytes) -> Anchor:
+def anchor_from_bytes(body: bytes) -> AuditAnchor:
     """From JSON; an unreadable one is the chain's beginning, from which everything is read again."""
     try:
         fields = msgspec.json.decode(body, type=dict[str, Any])
-        anchor = Anchor(int(fields["sequence"]), str(fields["head"]))
+        anchor = AuditAnchor(int(fields["sequence"]), str(fields["head"]))
         bytes.fromhex(anchor.head)
     except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, ValueError, TypeError):
-        return Anchor()
+        return AuditAnchor()
     return anchor

@@ -13,10 +13,11 @@ import trio
 
 from ..actors.runtime.actor import Actor, Context
 from ..actors.sessions.operations import ActorCall, CancelRequest
-from ..mailbox.errors import AgorioError, LinkClosed, NetworkError, error_from_wire
+from ..mailbox.errors import AgorioError, BadFrame, LinkClosed, NetworkError, error_from_wire
 from ..mailbox.frozen import freeze
-from ..transports.frames import ErrorFrame, Frame, RequestFrame, ResponseFrame
+from ..transports.frames import ErrorFrame, Frame, NotifyFrame, RequestFrame, ResponseFrame
 from ..transports.link import LinkEndpoint
+from ..transports.machine import State, after
 from .directory import Entry
 
 if TYPE_CHECKING:
@@ -49,15 +50,31 @@ class HubCall:
 class Connection:
     """The identities and the way out of one link."""
 
-    __slots__ = ("_last_call", "_now", "bound", "calls", "endpoint", "endpoint_id", "greeted", "nursery", "on_unbind", "running", "subscriptions")
+    __slots__ = (
+        "_last_call",
+        "_now",
+        "bound",
+        "calls",
+        "endpoint",
+        "endpoint_id",
+        "is_closed",
+        "nursery",
+        "on_unbind",
+        "running",
+        "spawned",
+        "state",
+        "subscriptions",
+    )
 
     def __init__(self, endpoint: LinkEndpoint, endpoint_id: str, now: Callable[[], float]) -> None:
         self.endpoint = endpoint
         self.endpoint_id = endpoint_id
-        self.greeted = False
+        self.state = after(State.CONNECTING, "opened")
+        self.is_closed = False
         self.bound: dict[str, Entry] = {}
         self.nursery: trio.Nursery | None = None
         self.on_unbind: Callable[[str], None] | None = None
+        self.spawned = 0
         self.running: dict[int, trio.CancelScope] = {}
         self.subscriptions: dict[int, Any] = {}
         self.calls: dict[int, HubCall] = {}
@@ -69,13 +86,26 @@ class Connection:
         return self._now()
 
     def send_nowait(self, frame: Frame) -> None:
-        """Queue one frame. Raises `LinkClosed`."""
-        self.endpoint.send_nowait(frame)
+        """Queue one frame. Raises `LinkClosed`. What this link cannot carry is answered or accounted for, see below."""
+        try:
+            self.endpoint.send_nowait(frame)
+        except BadFrame as error:
+            self._unsendable(frame, error)
+
+    def _unsendable(self, frame: Frame, error: BadFrame) -> None:
+        """A delivery counts as failed, an answer is replaced by the error; a question's asker gets it raised."""
+        if isinstance(frame, NotifyFrame):
+            envelope, inbox = frame.envelope, self.bound[frame.recipient_id].inbox
+            inbox.nack(envelope.session_id, envelope.sequence, str(error))
+        elif isinstance(frame, RequestFrame):
+            raise error
+        else:
+            self.endpoint.send_nowait(error_frame(error, getattr(frame, "request_id", None)))
 
     def answer(self, frame: Frame) -> None:
         """Queue an answer; a link that has closed meanwhile needs none."""
         try:
-            self.endpoint.send_nowait(frame)
+            self.send_nowait(frame)
         except LinkClosed:
             return
 
@@ -113,22 +143,28 @@ class Connection:
                 waiting.settle(None, error_from_wire(frame.code, frame.message, dict(frame.details)))
 
     def bind(self, entry: Entry, window: int | None) -> None:
-        """Deliver this identity's mail here; a connection that held it before loses it."""
+        """Deliver this identity's mail here; a connection that held it before loses it. A closed one binds nothing."""
+        if self.is_closed:
+            return
         holder = entry.inbox.connection
         if holder is not None and holder is not self:
             holder.unbind(entry)
         self.bound[entry.agent_id] = entry
+        self.endpoint.note_identities(len(self.bound))
         entry.inbox.connect(self, window)
 
     def unbind(self, entry: Entry) -> None:
         """This identity's mail waits for another connection."""
         if self.bound.pop(entry.agent_id, None) is not None:
+            self.endpoint.note_identities(len(self.bound))
             entry.inbox.disconnect(self)
             if self.on_unbind is not None:
                 self.on_unbind(entry.agent_id)
 
     def close(self, reason: str) -> None:
         """Give up all identities and close the link."""
+        self.is_closed = True
+        self.state = after(self.state, "close")
         for entry in list(self.bound.values()):
             self.unbind(entry)
         self.subscriptions.clear()

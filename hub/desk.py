@@ -48,6 +48,8 @@ class Line:
     """How many of them are counted."""
     free: bool = False
     """Whether it is pushed without regard to the window."""
+    ended: bool = False
+    """Whether the session's end has come: the line goes with its last delivery, watched or not."""
     held_until: float = 0.0
     """Nothing goes out before this instant."""
     retried: bool = False
@@ -87,7 +89,7 @@ class Desk:
             line = self._lines[session_id] = Line()
         line.queued.append(delivery)
         if delivery.envelope.event_type in SESSION_END:
-            line.free = True
+            line.free = line.ended = True
         if line.free or not delivery.counted:
             self._express.append(session_id)
         elif not line.counted_out or self.window is None:
@@ -180,14 +182,13 @@ class Desk:
         delivery = self._take_out(line, sequence)
         if line is not None and delivery is not None:
             self._requeue(line, [delivery])
-            line.held_until = retry_at
-            self._held[session_id] = retry_at
+            self.hold(session_id, retry_at)
         return delivery
 
     def hold(self, session_id: str, until: float) -> None:
-        """Push nothing of this session before `until`."""
+        """Push nothing of this session before `until`; a longer hold of another of its deliveries stays."""
         line = self._lines.get(session_id)
-        if line is not None:
+        if line is not None and until > line.held_until:
             line.held_until = until
             self._held[session_id] = until
 
@@ -196,8 +197,9 @@ class Desk:
         session_id = delivery.envelope.session_id
         line = self._lines[session_id]
         line.queued.remove(delivery)
-        line.held_until = 0.0
-        self._held.pop(session_id, None)
+        if not any(waiting.attempt for waiting in line.queued):
+            line.held_until = 0.0
+            self._held.pop(session_id, None)
         if line.queued:
             self._enter_again(session_id, line)
         elif not line.out and not line.free:
@@ -281,11 +283,13 @@ class Desk:
     def take_queued(self, unwanted: Callable[[Delivery], bool]) -> list[Delivery]:
         """Take out the queued deliveries that are not wanted any more."""
         taken = []
-        for line in self._lines.values():
+        for session_id, line in list(self._lines.items()):
             found = [delivery for delivery in line.queued if unwanted(delivery)]
-            for delivery in found:
-                line.queued.remove(delivery)
-            taken.extend(found)
+            if found:
+                line.queued = deque([delivery for delivery in line.queued if not unwanted(delivery)])
+                taken.extend(found)
+                if not line.queued and not line.out and not line.free:
+                    del self._lines[session_id]
         return taken
 
     def take_all(self) -> list[Delivery]:

@@ -9,20 +9,24 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
 
-from ..actors.sessions.operations import CancelRequest, Operation
+from ..actors.sessions.operations import AuthChallenge, CancelRequest, Operation, Register
 from ..mailbox.clock import iso
 from ..mailbox.envelope import Envelope
 from ..mailbox.errors import (
+    AccessDeniedError,
+    ActorStopped,
     AgorioError,
     AuthError,
     BadFrame,
     HubClosedError,
     NotAMemberError,
+    RateLimited,
 )
 from ..mailbox.events import EV_TASK_STARTED
 from ..transports.frames import (
@@ -41,6 +45,7 @@ from ..transports.frames import (
     UnsubscribeFrame,
     WelcomeFrame,
 )
+from ..transports.machine import MAY_SEND, State, after, check
 from .connections import Connection, as_network_error
 from .delivery import NeedsRead
 from .denials import Denials
@@ -53,6 +58,10 @@ if TYPE_CHECKING:
     from .services import Services
 
 _log = logging.getLogger("agorio.hub")
+
+# What a connection may ask for before any identity is bound to it; everything else needs one.
+UNPROVEN = frozenset({Register.op, AuthChallenge.op})
+MAX_RUNNING = 1024
 
 Handler = Callable[[Connection, Any], Any]
 
@@ -81,7 +90,9 @@ class Door:
     def receive(self, connection: Connection, frame: Frame) -> None:
         """Act on one frame. Never raises and never waits: what must wait runs in the connection's nursery."""
         kind = type(frame)
-        if kind is SendFrame:
+        if kind not in MAY_SEND[connection.state, "client"]:
+            self._out_of_place(connection, frame)
+        elif kind is SendFrame:
             self._guarded(connection, frame.request_id, self._send, frame)  # type: ignore[union-attr]
         elif kind is ReceiptFrame:
             self._guarded(connection, None, self._receipt, frame)
@@ -89,6 +100,15 @@ class Door:
             self._guarded(connection, frame.request_id, self._request, frame)  # type: ignore[union-attr]
         else:
             self._guarded(connection, None, self._other, frame)
+
+    def _out_of_place(self, connection: Connection, frame: Frame) -> None:
+        """A frame that is not legal now is refused; whoever does not begin with a greeting is shown out."""
+        try:
+            check(connection.state, "client", frame)
+        except BadFrame as error:
+            connection.refuse(error, getattr(frame, "request_id", None))
+        if connection.state is State.HELLO:
+            connection.close("the first frame must be Hello")
 
     def _guarded(
         self, connection: Connection, request_id: int | None, act: Callable[[Connection, Any], None], frame: Any
@@ -108,7 +128,7 @@ class Door:
     # Sends.
 
     def _send(self, connection: Connection, frame: SendFrame) -> None:
-        self._check_open()
+        self._check_open(connection)
         envelope = frame.envelope
         if type(envelope) is not Envelope:
             raise BadFrame(f"a Send carries an Envelope, not a {type(envelope).__name__}")
@@ -146,7 +166,8 @@ class Door:
         self._post(connection, frame, self.acting(connection, envelope.sender_id), cell)
 
     async def _send_when_room(self, connection: Connection, frame: SendFrame, wait: MustWait) -> None:
-        await wait.inbox.wait_for_slot()
+        with suppress(ActorStopped):  # unregistered meanwhile: the send is judged again, without that recipient
+            await wait.inbox.wait_for_slot()
         self._send(connection, frame)
 
     async def _answer_read(self, connection: Connection, frame: SendFrame, needs: NeedsRead) -> None:
@@ -179,7 +200,7 @@ class Door:
     def _hello(self, connection: Connection, frame: HelloFrame) -> None:
         if PROTOCOL_VERSION not in frame.versions:
             raise BadFrame(f"this hub speaks protocol version {PROTOCOL_VERSION}, the client {list(frame.versions)}")
-        connection.greeted = True
+        connection.state = after(connection.state, WelcomeFrame)
         now = iso(self._services.clock.time())
         connection.answer(WelcomeFrame(connection.endpoint_id, now, PROTOCOL_VERSION))
 
@@ -192,7 +213,7 @@ class Door:
             if scope is not None:
                 scope.cancel()
             return
-        self._check_open()
+        self._check_open(connection)
         row = self._rows.get(frame.op)
         if row is None:
             raise BadFrame(f"operation {frame.op!r} is unknown to this hub", op=frame.op)
@@ -201,6 +222,8 @@ class Door:
         checked(params)
         if row.acts_as is not None:
             self.acting(connection, getattr(params, row.acts_as))
+        elif not connection.bound and frame.op not in UNPROVEN:
+            raise AccessDeniedError("register or attach an agent on this connection first")
         result = row.handler(connection, params)
         if inspect.isawaitable(result):
             self._spawn(connection, frame.request_id, self._respond, frame, result)
@@ -219,12 +242,15 @@ class Door:
             raise AuthError(f"this connection does not act as {agent_id!r}; register or attach the agent on it first")
         return entry
 
-    def _check_open(self) -> None:
+    def _check_open(self, connection: Connection) -> None:
         if not self.accepting:
             raise HubClosedError("the hub is closing and takes no new work")
+        if connection.spawned >= MAX_RUNNING:
+            raise RateLimited(f"{MAX_RUNNING} requests of this connection are under way; wait for some answers")
 
     def _spawn(self, connection: Connection, request_id: int | None, act: Callable[..., Any], *args: Any) -> None:
         assert connection.nursery is not None
+        connection.spawned += 1
         connection.nursery.start_soon(self._run, connection, request_id, act, args)
 
     async def _run(self, connection: Connection, request_id: int | None, act: Callable[..., Any], args: Any) -> None:
@@ -239,6 +265,7 @@ class Door:
                 _log.exception("a request failed behind the door")
                 connection.refuse(as_network_error(exc), request_id)
             finally:
+                connection.spawned -= 1
                 if request_id is not None:
                     connection.running.pop(request_id, None)
 

@@ -120,7 +120,7 @@ class Expectations:
         """The expectations of an opening, checked, with ids where `applies_to` has names."""
         ids = {entry.name: entry.agent_id for entry in members}
         prepared = tuple(
-            one if one.applies_to is None else attrs.evolve(one, applies_to=[ids.get(who, who) for who in one.applies_to])
+            attrs.evolve(one, applies_to=[ids.get(who, who) for who in one.applies_to]) if one.applies_to else one
             for one in expectations
         )
         self.check(prepared, (*ROLES, *ids.values()))
@@ -231,7 +231,7 @@ class Expectations:
                 await result
 
     def _note(self, cell: SessionCell, watch: Watch, due: Due) -> None:
-        """The log remembers every firing, shown to the members only by `warn`; the audit record is in the same commit."""
+        """The log remembers every firing, shown to the members only by `warn`; the audit record comes along with it."""
         expectation, data = due.expectation, due.data()
         record = self._audit.record(
             AUDIT_KIND_EXPECTATION_VIOLATED,

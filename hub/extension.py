@@ -37,7 +37,9 @@ class Extensible:
         """
         return self._open_services().listeners.add(listen, kinds, capacity=capacity, name=name)
 
-    def register_listener(self, listener: Listener, *kinds: type, capacity: int = CAPACITY, name: str = "") -> Subscribed:
+    def register_listener(
+        self, listener: Listener, *kinds: type, capacity: int = CAPACITY, name: str = ""
+    ) -> Subscribed:
         """Like `subscribe`, for an object with an `on_event` method."""
         if not isinstance(listener, Listener):
             raise InvalidInput(f"{type(listener).__name__} has no method on_event(event)", field="listener")
@@ -64,11 +66,11 @@ class Extensible:
         services.sessions.adapters.register(adapter)
 
     def register_expectation(self, name: str, evaluator: Evaluator) -> None:
-        """Add an expectation: `evaluator(expectation, activity, setup)` says who is being waited for, and since when."""
+        """Add an expectation: `evaluator(expectation, activity, setup)` says who is waited for, and since when."""
         self._open_services().expectations.add_evaluator(name, evaluator)
 
     def register_reaction(self, name: str, reaction: Reaction) -> None:
-        """Add an `on_violation`: `reaction(violation)`, sync or async, is called once per firing, after it is logged."""
+        """Add an `on_violation`: `reaction(violation)`, sync or async, is called once per firing, after the log."""
         self._open_services().expectations.add_reaction(name, reaction)
 
     # Identities.

@@ -11,7 +11,7 @@ import trio
 from ..actors.sessions.metadata import Expectation, Manifest, SessionMetadata, SessionSetup, SessionState
 from ..actors.sessions.operations import OpenSession
 from ..mailbox.clock import Clock, parse_duration
-from ..mailbox.errors import InvalidInput, NetworkError, ProtocolError
+from ..mailbox.errors import InvalidInput, ProtocolError
 from .directory import Directory, Entry
 from .session import SessionCell
 from .sessions import Sessions
@@ -55,21 +55,23 @@ class Handshakes:
             with trio.move_on_after(self._timeout(op)):
                 await opened.wait()
         except trio.Cancelled:
-            self._close_pending(cell, "open_cancelled")
+            self._close(cell, "open_cancelled")
             raise
         return self._outcome(cell)
 
     def _timeout(self, op: OpenSession) -> float:
         return self._ack_timeout if op.invite_ack_timeout is None else op.invite_ack_timeout
 
-    def _close_pending(self, cell: SessionCell, reason: str) -> None:
-        if cell.tail.state is SessionState.PENDING:
+    def _close(self, cell: SessionCell, reason: str) -> None:
+        if self._sessions.resident(cell.session_id) is cell:
             self._sessions.close(cell, reason)
 
     def _outcome(self, cell: SessionCell) -> SessionMetadata:
+        if cell.failure is not None:
+            raise cell.failure
         if cell.live.state is SessionState.PENDING:
             waiting = [who for who in cell.setup.invitees if not cell.live.answered(who)]
-            self._close_pending(cell, "invite_timeout")
+            self._close(cell, "invite_timeout")
             names = ", ".join(sorted(self._directory.names(waiting).values())) or "nobody"
             raise ProtocolError(
                 f"session {cell.session_id} was closed as invite_timeout: {names} did not answer the invitation",
@@ -77,9 +79,7 @@ class Handshakes:
                 reason="invite_timeout",
                 waiting=waiting,
             )
-        if not cell.live.sequence:
-            raise NetworkError(f"session {cell.session_id} could not be written; see the hub's store")
-        if cell.live.close_reason in ("invite_rejected", "participant_gone", "open_cancelled"):
+        if len(cell.live.joined) < cell.setup.quorum:
             raise ProtocolError(
                 f"session {cell.session_id} was closed as {cell.live.close_reason} before it became active",
                 session_id=cell.session_id,

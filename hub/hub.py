@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import trio
@@ -26,7 +26,7 @@ from ..actors.sessions.rule import Rule
 from ..actors.sessions.tasks import TaskMetadata
 from ..mailbox.clock import Clock, as_clock
 from ..mailbox.envelope import Envelope
-from ..mailbox.errors import HubClosedError, InvalidInput
+from ..mailbox.errors import HubClosedError, InvalidInput, QuarantinedError
 from ..mailbox.events import AUDIT_KIND_ACTOR_RESTARTED
 from ..transports.link import LinkEndpoint
 from .audit import AuditLog
@@ -48,6 +48,7 @@ from .report import Health, HubStatistics, agent_info, health_of, statistics_of
 from .services import Services, Settings
 from .stores.protocol import KnowledgeStore
 from .sweepers import sweep_ttl, sweeper_child
+from .typed import checked
 
 TOP = "hub"
 
@@ -157,6 +158,7 @@ class Hub(Extensible):
             with trio.CancelScope(shield=True):
                 if self._services is not None:
                     await self._services.audit.close()
+                    self._services.writer.close()
                 await self._store.close()
 
     def _extend(self, services: Services) -> None:
@@ -240,11 +242,12 @@ class Hub(Extensible):
         return self._top.group("clients").start_soon(child)
 
     async def stop_client(self, name: str) -> None:
-        """Stop a hosted client and wait until it is gone. If cancelled: it goes on stopping."""
-        assert self._top is not None
-        group = self._top.group("clients")
-        if name in group:
-            await group.stop(name)
+        """Stop a hosted client and wait until it is gone; a closed hub has stopped all. If cancelled: it goes on."""
+        await trio.lowlevel.checkpoint()
+        if self._top is not None and "clients" in self._top:
+            group = self._top.group("clients")
+            if name in group:
+                await group.stop(name)
 
     # What the operator reads.
 
@@ -287,15 +290,16 @@ class Hub(Extensible):
         """
         services = self._open_services()
         await trio.lowlevel.checkpoint()
-        await services.sessions.get(session_id)
+        with suppress(QuarantinedError):  # what cannot be folded can be looked at all the same
+            await services.sessions.get(session_id)
         return await services.reader.read_all(session_id, after, limit, as_agent)
 
     async def list_sessions(
         self, *, agent_id: str | None = None, state: str | None = None, limit: int = 1000
     ) -> list[SessionMetadata]:
         """Sessions, newest first; `state` may be `open`. If cancelled: nothing has changed."""
-        services = self._open_services()
-        return await services.list_sessions(None if agent_id is None else [agent_id], state, limit)
+        op = checked(ops.ListSessions(agent_id, state, limit))
+        return await self._open_services().list_sessions(None if agent_id is None else [agent_id], op.state, op.limit)
 
     async def get_task(self, task_id: str) -> TaskMetadata:
         """A task, running or ended. Raises `NotFoundError`. If cancelled: nothing has changed."""
@@ -326,7 +330,7 @@ class Hub(Extensible):
         """Passports; filter and sort come before the limit. If cancelled: nothing has changed."""
         services = self._open_services()
         await trio.lowlevel.checkpoint()
-        op = ops.ListAgents(capability, query, kind, sort_by, limit)
+        op = checked(ops.ListAgents(capability, query, kind, sort_by, limit))
         return [entry.passport for entry in services.search(op)]
 
     def agents(self) -> list[AgentInfo]:
@@ -347,6 +351,11 @@ class Hub(Extensible):
     @property
     def _audit_log(self) -> AuditLog:
         return self.audit_log
+
+    @property
+    def auth_schemes(self) -> tuple[str, ...]:
+        """The schemes by which identities are proven here; the empty one is `NoAuth`."""
+        return self._open_services().registry.auth.schemes()
 
     @property
     def is_closed(self) -> bool:
@@ -385,15 +394,15 @@ class Hub(Extensible):
 
     async def set_rule(self, agent_id: str, rule: Rule) -> Rule:
         """Replace an agent's rule, loosening included. If cancelled: done wholly or not at all."""
-        return await self._open_services().registry.set_rule(ops.SetRule(agent_id, rule), operator=True)
+        return await self._open_services().registry.set_rule(checked(ops.SetRule(agent_id, rule)), operator=True)
 
     async def set_resume(self, agent_id: str, resume: Resume) -> Resume:
         """Replace an agent's claims. If cancelled: done wholly or not at all."""
-        return await self._open_services().registry.set_resume(ops.SetResume(agent_id, resume))
+        return await self._open_services().registry.set_resume(checked(ops.SetResume(agent_id, resume)))
 
     async def set_skill(self, agent_id: str, skill_md: str | None) -> None:
         """Replace or remove an agent's skill. If cancelled: done wholly or not at all."""
-        await self._open_services().registry.set_skill(ops.SetSkill(agent_id, skill_md))
+        await self._open_services().registry.set_skill(checked(ops.SetSkill(agent_id, skill_md)))
 
     async def unregister(self, agent_id: str) -> None:
         """Strike an agent off. Raises `NotFoundError`. If cancelled: done wholly or not at all."""

@@ -56,6 +56,7 @@ class Inbox:
 
     __slots__ = (
         "_dead",
+        "_pumping",
         "_redelivery",
         "_settled",
         "_wake_at",
@@ -93,6 +94,7 @@ class Inbox:
         self.connection: Connection | None = None
         self.wake: Callable[[float], None] | None = None
         self._wake_at = math.inf
+        self._pumping = False
         self.expiring = False
         self.refuses: Callable[[Envelope], str | None] = lambda envelope: None
         self._redelivery = redelivery
@@ -188,17 +190,22 @@ class Inbox:
         if connection is None:
             return
         desk = self.desk
-        if not desk.has_work:
+        if not desk.has_work or self._pumping:
             return
-        for delivery in desk.push(trio.current_time() if desk.is_holding else 0.0):
-            if delivery.expires_at is not None and delivery.expires_at <= connection.now():
-                self._give_up(delivery, "ttl_seconds")
-                continue
-            try:
-                connection.send_nowait(NotifyFrame(self.agent_id, delivery.envelope, delivery.attempt))
-            except LinkClosed:
-                self.disconnect(connection)
-                return
+        self._pumping = True  # a delivery that is given up leads back here, and must not overtake what is pushed
+        try:
+            while pushed := desk.push(trio.current_time() if desk.is_holding else 0.0):
+                for delivery in pushed:
+                    if delivery.expires_at is not None and delivery.expires_at <= connection.now():
+                        self._give_up(delivery, "ttl_seconds", delivery.attempt - 1)
+                    else:
+                        connection.send_nowait(NotifyFrame(self.agent_id, delivery.envelope, delivery.attempt))
+                if not desk.has_work:
+                    break
+        except LinkClosed:
+            self.disconnect(connection)
+        finally:
+            self._pumping = False
 
     # Receipts.
 
@@ -242,11 +249,11 @@ class Inbox:
         self.desk.remove(delivery)
         return delivery
 
-    def _give_up(self, delivery: Delivery, reason: str) -> None:
+    def _give_up(self, delivery: Delivery, reason: str, attempts: int | None = None) -> None:
         self.desk.ack(delivery.envelope.session_id, delivery.envelope.sequence)
         if delivery.counted:
             self.mailbox.release()
-        self._dead(self.agent_id, delivery.envelope, reason, delivery.attempt)
+        self._dead(self.agent_id, delivery.envelope, reason, delivery.attempt if attempts is None else attempts)
         self._settled(self.agent_id, delivery.envelope)
         self.pump()
 
@@ -280,6 +287,7 @@ class Inbox:
             if delivery.counted:
                 self.mailbox.release()
                 self._dead(self.agent_id, delivery.envelope, reason, delivery.attempt)
+            self._settled(self.agent_id, delivery.envelope)
         self.mailbox.close()
 
     @property

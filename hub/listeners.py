@@ -139,7 +139,7 @@ class Listeners:
 
 def _check(listen: Listen, kinds: tuple[type, ...]) -> None:
     if not callable(listen):
-        raise InvalidInput(f"{listen!r} is no function: subscribe(fn, *kinds), register_listener(obj)", field="listener")
+        raise InvalidInput(f"{listen!r} is no function; for an object use register_listener(obj)", field="listener")
     for kind in kinds:
         if kind not in EVENTS:
             known = ", ".join(event.__name__ for event in EVENTS)

@@ -20,6 +20,8 @@ async def list_sessions(
     """Filter first, then cut: the newest `limit` of all that fit. If cancelled: nothing has changed."""
     if state is not None and state not in STATES:
         raise InvalidInput(f"state={state!r} is unknown; use one of {', '.join(STATES)}", field="state")
+    if limit < 0:
+        raise InvalidInput(f"limit={limit} must not be negative", field="limit")
     found = {cell.session_id: cell.metadata() for cell in sessions.cells() if _fits(cell, members, state)}
     if state is None or state in ENDED:
         for session_id in await _ended(sessions, store, members, state, limit):

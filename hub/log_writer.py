@@ -3,23 +3,31 @@
 `submit` is synchronous and keeps order: what was submitted first is durable first, and its callback runs first. With a
 store that needs no I/O the commit happens inside `submit`; otherwise a supervised task commits all that has gathered
 while the previous commit was under way.
+
+What may be written lazily rides along with a commit once it has waited a moment: written at once, the cursor of each
+receipt would take a commit of its own, which the next sender would have to wait for.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 import trio
 
-from ..mailbox.errors import AgorioError, ConflictError, HubClosedError, StoreError
+from ..mailbox.errors import AgorioError, ConflictError, HubClosedError, InvalidInput, QuarantinedError, StoreError
 from .stores.protocol import Change, KnowledgeStore, NowaitStore, Put
 
 MAX_BATCH = 1024
 LAZY = 256
+LAZY_DELAY = 0.05
+RETRY_DELAY = 1.0
 
 Done = Callable[[AgorioError | None], None]
+Entry = tuple[tuple[Change, ...], Done]
+OWN_FAULT = (ConflictError, QuarantinedError, InvalidInput)  # one entry's; the others of its batch are none the worse
 
 
 class LogWriter:
@@ -28,11 +36,10 @@ class LogWriter:
     def __init__(self, store: KnowledgeStore) -> None:
         self.store = store
         self._nowait: NowaitStore | None = store if isinstance(store, NowaitStore) else None
-        self._queue: deque[tuple[tuple[Change, ...], Done]] = deque()
+        self._queue: deque[Entry] = deque()
         self._wake = trio.Event()
-        self._idle = trio.Event()
-        self._idle.set()
         self._lazy: dict[str, Callable[[], bytes]] = {}
+        self._lazy_due_at = math.inf
         self._closed = False
         self.total_commits = 0
         self.total_failures = 0
@@ -46,23 +53,30 @@ class LogWriter:
             self._commit_nowait(self._nowait, changes, done)
             return
         self._queue.append((changes, done))
-        self._idle = trio.Event() if self._idle.is_set() else self._idle
         self._wake.set()
 
     def put_lazily(self, key: str, body: Callable[[], bytes]) -> None:
-        """Write a document with one of the next commits; the newest of several bodies is written.
+        """Write a document with a commit in a moment; the newest of several bodies is written.
 
         For what may be lost without harm, such as a cursor: losing one leads to a redelivery.
         """
         self._lazy[key] = body
         if self._nowait is None:
-            self._idle = trio.Event() if self._idle.is_set() else self._idle
-            self._wake.set()
+            self._schedule_lazy(LAZY_DELAY if len(self._lazy) < LAZY else 0.0)
         elif len(self._lazy) >= LAZY:
             self._write_lazy_nowait(self._nowait)
 
+    def _schedule_lazy(self, delay: float) -> None:
+        if self._lazy and (not delay or self._lazy_due_at == math.inf):
+            self._lazy_due_at = min(self._lazy_due_at, trio.current_time() + delay)
+            self._wake.set()
+
+    @property
+    def _is_lazy_due(self) -> bool:
+        return bool(self._lazy) and trio.current_time() >= self._lazy_due_at
+
     def _take_lazy(self) -> list[Change]:
-        lazy, self._lazy = self._lazy, {}
+        lazy, self._lazy, self._lazy_due_at = self._lazy, {}, math.inf
         return [Put(key, body()) for key, body in lazy.items()]
 
     def _write_lazy_nowait(self, store: NowaitStore) -> None:
@@ -85,7 +99,8 @@ class LogWriter:
 
     def _commit_nowait(self, store: NowaitStore, changes: tuple[Change, ...], done: Done) -> None:
         try:
-            store.commit_nowait(changes)
+            if changes:
+                store.commit_nowait(changes)
         except Exception as exc:
             self.total_failures += 1
             done(_as_store_error(exc))
@@ -96,29 +111,43 @@ class LogWriter:
     async def run(self) -> None:
         """Commit what gathers, for ever. If cancelled: what is queued stays queued for the next incarnation."""
         while True:
-            while not self._queue and not self._lazy:
-                self._idle.set()
+            while not self._queue and not self._is_lazy_due:
                 self._wake = trio.Event()
-                await self._wake.wait()
-            await self._commit_batch()
+                with trio.move_on_at(self._lazy_due_at):
+                    await self._wake.wait()
+            await self._commit_in_order(self._take_batch())
 
-    async def _commit_batch(self) -> None:
+    def _take_batch(self) -> list[Entry]:
         batch = [self._queue[index] for index in range(min(len(self._queue), MAX_BATCH))]
-        lazy = self._take_lazy()
-        error = await self._try_commit([*(change for changes, _ in batch for change in changes), *lazy])
-        for changes, done in batch:
-            self._queue.popleft()
-            if isinstance(error, ConflictError) and len(batch) + len(lazy) > 1:
-                # Somebody in the batch lost a race; each is tried alone so that the others do not lose with it.
-                done(await self._try_commit(list(changes)))
-            else:
-                done(error)
+        if self._is_lazy_due:
+            bodies = self._lazy
+            batch.append((tuple(self._take_lazy()), lambda error: self._lazy_done(bodies, error)))
+        return batch
+
+    def _lazy_done(self, bodies: dict[str, Callable[[], bytes]], error: AgorioError | None) -> None:
+        """What a full disk refused is tried again; what can never be written is let go."""
+        if type(error) is StoreError:
+            self._lazy = {**bodies, **self._lazy}
+            self._schedule_lazy(RETRY_DELAY)
+
+    async def _commit_in_order(self, batch: list[Entry]) -> None:
+        error = await self._try_commit([change for changes, _ in batch for change in changes])
+        if isinstance(error, OWN_FAULT) and len(batch) > 1:
+            middle = len(batch) // 2  # halves, so that a few losers cost few commits
+            await self._commit_in_order(batch[:middle])
+            await self._commit_in_order(batch[middle:])
+            return
+        for entry in batch:
+            if self._queue and self._queue[0] is entry:
+                self._queue.popleft()
+            entry[1](error)
 
     async def _try_commit(self, changes: list[Change]) -> AgorioError | None:
         # A commit under way is never abandoned: its outcome decides what the waiting senders are told.
         with trio.CancelScope(shield=True):
             try:
-                await self.store.commit(changes)
+                if changes:
+                    await self.store.commit(changes)
             except Exception as exc:
                 self.total_failures += 1
                 return _as_store_error(exc)
@@ -126,10 +155,13 @@ class LogWriter:
         return None
 
     async def flush(self) -> None:
-        """Wait until everything submitted is durable. If cancelled: it goes on all the same."""
+        """Wait until what was submitted before is durable or refused. If cancelled: it goes on all the same."""
         if self._nowait is not None:
             self._write_lazy_nowait(self._nowait)
-        await self._idle.wait()
+        finished = trio.Event()
+        self._schedule_lazy(0.0)
+        self.submit((), lambda error: finished.set())
+        await finished.wait()
 
     def close(self) -> None:
         """Refuse what comes from now on."""

@@ -11,6 +11,7 @@ from ..mailbox.envelope import Envelope, visible_to
 from ..mailbox.errors import InvalidInput
 from .session import stream_of
 from .stores.protocol import KnowledgeStore, NowaitStore, Record
+from .typed import checked
 
 PAGE = 512
 MAX_PAGE = 4096
@@ -52,7 +53,7 @@ class Reader:
         self, session_id: str, after: int = 0, limit: int | None = None, as_agent: str | None = None
     ) -> list[Envelope]:
         """The operator's reading. If cancelled: nothing has changed."""
-        _check(ReadWal(session_id, None, after, None, limit))
+        _check(checked(ReadWal(session_id, as_agent, after, None, limit)))
         found: list[Envelope] = []
         while limit is None or len(found) < limit:
             records = await self._store.read(stream_of(session_id), after, PAGE)

@@ -76,6 +76,9 @@ async def _recover_session(services: Services, document: Document) -> None:
     sessions.adopt(cell)
     services.ids.floor(session_id)
     await sessions.delivery.restore(cell)
+    for who in cell.setup.participants:
+        if who not in services.directory and not cell.live.terminal:
+            sessions.depart(cell, who)  # the last hub ended between striking it off and telling its sessions
     for task in list(cell.live.tasks.values()):
         await _adopt_task(services, task)
     if not cell.live.terminal:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import attrs
+import trio
 
 from ..actors.runtime.actor import Actor, Context
 from ..actors.runtime.child import Child
@@ -114,7 +115,9 @@ class Registry:
         await self.auth.verify(passport, credentials, self._pinned(passport.name))
         # The scheme that was proven is the one that the identity keeps, whatever the passport says.
         passport = attrs.evolve(passport, auth=AuthBlock(credentials.scheme))
-        registered: tuple[Registered, Entry] = await self._in_turn(lambda: self._register(op, passport))
+        # From here on the caller hears what came of it, even one that has given up: it takes back what it does not want.
+        with trio.CancelScope(shield=True):
+            registered: tuple[Registered, Entry] = await self._in_turn(lambda: self._register(op, passport))
         return registered
 
     def _pinned(self, name: str) -> str | None:
@@ -155,7 +158,8 @@ class Registry:
 
     async def _reattach(self, op: Register, entry: Entry) -> None:
         stored, kinds = entry.stored, []
-        if op.resume is not None and _claims(op.resume) != _claims(stored.resume):
+        # An empty résumé claims nothing; a program that passes one to be taken up again does not mean to erase its own.
+        if op.resume is not None and _claims(op.resume) not in (_claims(stored.resume), Resume()):
             stored = attrs.evolve(stored, resume=self._updated(stored.resume, op.resume))
             kinds.append(AUDIT_KIND_RESUME_SET)
         if op.skill_md is not None and op.skill_md != stored.skill_md:

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import attrs
+import trio
 
 from ..actors.sessions import operations as ops
 from ..actors.sessions.adapters.registry import AdapterRegistry
@@ -19,6 +20,7 @@ from ..actors.sessions.rule import Rule
 from ..mailbox.box import Statistics
 from ..mailbox.clock import Clock
 from ..mailbox.envelope import Envelope
+from ..mailbox.errors import AgorioError, InvalidInput
 from ..mailbox.events import AUDIT_KIND_DEAD_LETTER, EV_SESSION_OPENED
 from ..mailbox.ids import IdGenerator
 from .audit import AuditLog, AuditRecord
@@ -175,10 +177,12 @@ class Services:
             reason=reason,
             attempts=attempts,
         )
-        if attempts and entry is not None:
-            cell = self.sessions.resident(envelope.session_id)
-            if cell is not None:
-                self.skip_turn(cell, agent_id, "failed")
+        cell = self.sessions.resident(envelope.session_id)
+        if entry is None or cell is None:
+            return
+        if attempts or entry.inbox.desk.lowest(envelope.session_id) is None:
+            # What the letter belongs to goes on without it; not now, where deliveries of one step are half made.
+            self.sessions.soon(lambda: self.skip_turn(cell, agent_id, "failed"))
 
     def _under_pressure(self, agent_id: str, name: str, statistics: Statistics) -> None:
         self.total_pressure += 1
@@ -217,8 +221,17 @@ class Services:
         cell = await self.sessions.get(session_id)
         if by:
             self.governance.check_close(session_id, self.directory.entry(by))
-        self.sessions.close(cell, reason, by=by)
-        await self.writer.flush()
+        closed = trio.Event()
+        outcome: list[AgorioError | None] = []
+
+        def done(error: AgorioError | None) -> None:
+            outcome.append(error)
+            closed.set()
+
+        self.sessions.close(cell, reason, by=by, done=done)
+        await closed.wait()
+        if outcome[0] is not None:
+            raise outcome[0]
         return cell.metadata()
 
     async def list_sessions(self, members: list[str] | None, state: str | None, limit: int) -> list[SessionMetadata]:

@@ -41,6 +41,10 @@ class SessionCell:
     """Set when the handshake is over; only while it is under way."""
     waiting: dict[tuple[str, str], list[Answer]] | None = None
     """Retries of sends that are being committed, by sender and key."""
+    epoch: int = 0
+    """How often the tail was thrown away; what was judged on an earlier tail cannot be committed any more."""
+    failure: AgorioError | None = None
+    """Why it could not be created."""
 
     @property
     def session_id(self) -> str:
@@ -84,6 +88,8 @@ class Work:
 
     step: Step
     """What it leads to."""
+    append: Append
+    """Its envelopes for the log."""
     grant: Grant | None = None
     """Slots and token of an admitted envelope."""
     changes: tuple[Change, ...] = ()

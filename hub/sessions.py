@@ -6,6 +6,7 @@ records and the documents that belong together, so a crash leaves all of them or
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,7 @@ from ..actors.sessions.metadata import SessionSetup
 from ..mailbox.clock import Clock
 from ..mailbox.codec import decode_envelope
 from ..mailbox.envelope import Envelope
-from ..mailbox.errors import AgorioError, NotFoundError, QuarantinedError
+from ..mailbox.errors import AgorioError, ConflictError, NotFoundError, QuarantinedError, StoreError
 from ..mailbox.events import (
     AUDIT_KIND_SESSION_CLOSED,
     AUDIT_KIND_SESSION_CREATED,
@@ -100,6 +101,8 @@ class Sessions:
         self.delivery = Delivery(directory, self, writer, clock)
         self.quarantined: dict[str, str] = {}
         self.total_accepted = 0
+        self._delivering = False
+        self._later: deque[Callable[[], None]] = deque()
 
     def __len__(self) -> int:
         return len(self._cells)
@@ -141,7 +144,7 @@ class Sessions:
         while page := await self._writer.store.read(stream, after, PAGE):
             for record in page:
                 envelope = decode_envelope(record.body)
-                live = fold(live, adapter, envelope)
+                live = _refold(live, adapter, envelope)
                 log.remember(envelope)
             after = page[-1].sequence
         cursors = await self._writer.store.get(f"cursor/{setup.session_id}")
@@ -189,9 +192,16 @@ class Sessions:
         )
         key = setup.session_id
         stored = Put(f"session/{key}", to_bytes(StoredSession(setup)), 0)
+        append = cell.append_of(result)
         self._cells[key] = cell
         self._enrol(cell)
-        self._commit(cell, Work(result, None, (stored, Put(f"open/{key}", b"")), (record,)))
+
+        def done(error: AgorioError | None) -> None:
+            cell.failure = error
+
+        self._commit(cell, Work(result, append, None, (stored, Put(f"open/{key}", b"")), (record,), done))
+        if cell.failure is not None:
+            raise cell.failure
         return cell
 
     def post(self, cell: SessionCell, envelope: Envelope, sender: Entry, answer: Answer) -> None:
@@ -207,8 +217,8 @@ class Sessions:
         if not result.envelopes:
             answer(envelope, None, True)
             return
-        stamped = result.envelopes[0]
-        grant = None
+        stamped, append = result.envelopes[0], cell.append_of(result)
+        grant = None  # taken last: nothing that may still raise comes between it and the commit
         if is_counted(stamped):
             grant = self._admit(cell, stamped, sender)
         if stamped.idempotency_key is not None:
@@ -219,7 +229,7 @@ class Sessions:
                 cell.log.keys.pop((stamped.sender_id, stamped.idempotency_key), None)
             self._answer_all(cell, stamped, error, answer)
 
-        self._commit(cell, Work(result, grant, done=done))
+        self._commit(cell, Work(result, append, grant, done=done))
 
     def _resolved(self, envelope: Envelope) -> Envelope:
         """A handoff may name its target; the log holds ids."""
@@ -255,13 +265,21 @@ class Sessions:
         """The hub's own step: close, expire, skip, note, depart. Raises its refusal. Audits come in the same commit."""
         result = step(cell.tail, cell.adapter, command, self._clock.time(), self._mint)
         if result.envelopes:
-            self._commit(cell, Work(result, audits=audits, done=done))
+            self._commit(cell, Work(result, cell.append_of(result), audits=audits, done=done))
         elif done is not None:
             done(None)
 
-    def close(self, cell: SessionCell, reason: str, *, by: str = "", expired: bool = False) -> None:
+    def close(
+        self,
+        cell: SessionCell,
+        reason: str,
+        *,
+        by: str = "",
+        expired: bool = False,
+        done: Callable[[AgorioError | None], None] | None = None,
+    ) -> None:
         """End a session; ending an ended one does nothing."""
-        self.command(cell, Close(reason, by, expired))
+        self.command(cell, Close(reason, by, expired), done)
 
     def depart(self, cell: SessionCell, agent_id: str) -> None:
         """A member was unregistered."""
@@ -270,9 +288,8 @@ class Sessions:
     # Commit.
 
     def _commit(self, cell: SessionCell, work: Work) -> None:
-        before, result = cell.tail, work.step
-        append = cell.append_of(result)
-        changes: tuple[Change, ...] = (append, *work.changes)
+        before, result, epoch = cell.tail, work.step, cell.epoch
+        changes: tuple[Change, ...] = (work.append, *work.changes)
         audits = work.audits
         if result.live.terminal and not before.terminal:
             changes, audits = self._ending(cell, result, changes, audits)
@@ -288,7 +305,7 @@ class Sessions:
             if error is None:
                 self._committed(cell, work, audits, ended=result.live.terminal and not before.terminal)
             else:
-                self._failed(cell, work)
+                error = self._failed(cell, work, error, epoch)
             if tasks is not None:
                 self.tasks.settle(tasks, error)
             if work.done is not None:
@@ -322,27 +339,48 @@ class Sessions:
             self._audit.committed(*audits)  # type: ignore[arg-type]  # made by AuditLog.record
         if ended:
             self._ended(cell)
-        for envelope in work.step.envelopes:
-            self.delivery.deliver(cell, envelope, work.grant)
-            self._on_envelope(cell, envelope)
+        self._deliver(cell, work)
         cell.handshake_over()
         if ended:
             self.delivery.retire_if_settled(cell)
+
+    def _deliver(self, cell: SessionCell, work: Work) -> None:
+        is_outermost, self._delivering = not self._delivering, True
+        try:
+            for envelope in work.step.envelopes:
+                self.delivery.deliver(cell, envelope, work.grant)
+                self._on_envelope(cell, envelope)
+        finally:
+            self._delivering = not is_outermost
+        while self._later and not self._delivering:
+            self._later.popleft()()
+
+    def soon(self, react: Callable[[], None]) -> None:
+        """React to a delivery that failed: now, or when every delivery of the step in hand is made."""
+        if self._delivering:
+            self._later.append(react)
+        else:
+            react()
 
     def _ended(self, cell: SessionCell) -> None:
         creator = self._directory.get(cell.setup.creator_id)
         if creator is not None and creator.open_sessions:
             creator.open_sessions -= 1
 
-    def _failed(self, cell: SessionCell, work: Work) -> None:
-        """Nothing happened: what was judged on top of it will fail at the store's fence, one by one."""
-        cell.tail = cell.live
+    def _failed(self, cell: SessionCell, work: Work, error: AgorioError, epoch: int) -> AgorioError:
+        """Nothing happened. What was judged on top of it fails at the store's fence, for no fault of its own."""
+        if epoch == cell.epoch:
+            cell.epoch += 1
+            cell.tail = cell.live
+        elif isinstance(error, ConflictError):
+            error = StoreError("the store refused what this was to follow, so nothing of it was written; send it again")
         if work.grant is not None:
             work.grant.give_back()
         if not cell.live.sequence:
             self.forget(cell)
             if cell.opened is not None:
                 cell.opened.set()
+        return error
 
     def forget(self, cell: SessionCell) -> None:
         """Let a session go from memory."""
@@ -354,6 +392,17 @@ class Sessions:
                 entry.sessions.pop(cell.session_id, None)
         if not cell.live.terminal:
             self._ended(cell)
+
+
+def _refold(live: Live, adapter: SessionAdapter, envelope: Envelope) -> Live:
+    """Fold what was logged, perhaps by other rules. Raises `QuarantinedError` where these cannot."""
+    try:
+        return fold(live, adapter, envelope)
+    except Exception as exc:
+        setup = live.setup
+        raise QuarantinedError(
+            f"session type {setup.manifest.type} cannot fold envelope {envelope.sequence} of {setup.session_id}: {exc!r}"
+        ) from exc
 
 
 def is_end(envelope: Envelope) -> bool:

@@ -11,7 +11,7 @@ import attrs
 from ..actors.runtime.actor import Actor, Context
 from ..actors.runtime.child import Backoff, Child
 from ..actors.sessions.metadata import SessionState
-from ..mailbox.errors import InvalidInput
+from ..mailbox.errors import AgorioError, InvalidInput
 from .sessions import Sessions
 
 RETRY = 60.0
@@ -74,10 +74,15 @@ def _end_if_late(sessions: Sessions, session_id: str, now: float) -> bool:
     if cell is None or cell.tail.terminal:
         return False
     setup = cell.setup
+
+    def done(error: AgorioError | None) -> None:
+        if error is not None:  # the store refused
+            sessions.deadlines.add(now + RETRY, session_id)
+
     if setup.expires_at is not None and setup.expires_at <= now:
-        sessions.close(cell, "ttl_expired", expired=True)
+        sessions.close(cell, "ttl_expired", expired=True, done=done)
         return True
     if cell.tail.state is SessionState.PENDING and setup.ack_deadline is not None and setup.ack_deadline <= now:
-        sessions.close(cell, "invite_timeout")
+        sessions.close(cell, "invite_timeout", done=done)
         return True
     return False

@@ -140,7 +140,8 @@ class TaskTable:
         return Post(envelope, sender.rule.limits.task_ttl_default)
 
     def _allowed(self, cell: SessionCell, envelope: Envelope, sender: Entry) -> tuple[str, ...] | None:
-        asked = cell.setup.participants if envelope.audience is None else envelope.audience
+        members = tuple(who for who in cell.setup.participants if who != sender.agent_id)
+        asked = members if envelope.audience is None else envelope.audience
         refusal = self._governance.arbiter.authorize_send(envelope, sender.passport, asked)
         shown = () if refusal is not None else tuple(who for who in asked if self._may_see(envelope, sender, who))
         return envelope.audience if shown == asked else shown

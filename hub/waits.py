@@ -1,9 +1,9 @@
 """Whose turn waits for whose reply, so that two agents that wait for each other learn it at once and by name.
 
 A turn tells the hub when it begins to wait for the other member of a session, and the hub refuses the wait that would
-close a circle. The wait ends when that member has said something, when the session ends, when the turn gives up, and when
-the connection lets go of the agent. An edge that is missing costs only a timeout, one that is false would refuse what
-could go on: wherever it is open whether somebody still waits, nobody does.
+close a circle. The wait ends when that member has said something, when the session ends, when the turn gives up, and
+when the connection lets go of the agent. An edge that is missing costs only a timeout, one that is false would refuse
+what could go on: wherever it is open whether somebody still waits, nobody does.
 
 Agents with several turns at once do not tell: one that waits in one turn can answer in another.
 """

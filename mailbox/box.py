@@ -151,11 +151,11 @@ class Mailbox(Slots[T]):
         if self._consumer is not None:
             task, self._consumer = self._consumer, None
             self._sleeps = False
-            self._retune()
+            self._fast_below = self._plain_below
             reschedule(task)
 
     def _consumer_cancelled(self, _: Any) -> Abort:
         self._consumer = None
         self._sleeps = False
-        self._retune()
+        self._fast_below = self._plain_below
         return Abort.SUCCEEDED

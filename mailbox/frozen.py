@@ -90,14 +90,15 @@ def _check_height(value: Any, path: str, depth: int) -> None:
 
 
 def _freeze_container(value: Any, path: str, depth: int) -> Any:
-    if isinstance(value, Mapping):
+    if type(value) is dict or isinstance(value, Mapping):
         items = {}
         for key, item in value.items():
             if type(key) is not str:
                 raise InvalidInput(f"{path} has a key of type {type(key).__name__}; JSON keys are strings", path=path)
             if not key.isascii():
                 checked_text(key, path)
-            items[key] = freeze(item, f"{path}.{key}", depth + 1)
+            is_plain = type(item) is str and item.isascii()  # most of what is said; a path is built for the rest only
+            items[key] = item if is_plain else freeze(item, f"{path}.{key}", depth + 1)
         return FrozenDict(items)
     if isinstance(value, list | tuple):
         return FrozenList([freeze(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(value)])
@@ -139,6 +140,8 @@ def freeze_payload(value: Any) -> FrozenDict:
     """The converter of `Envelope.event_data`: a frozen JSON object."""
     if type(value) is FrozenDict:
         return value
+    if type(value) is dict:
+        return _freeze_container(value, "event_data", 0)  # type: ignore[no-any-return]
     if not isinstance(value, Mapping):
         raise InvalidInput(
             f"event_data is a {type(value).__name__}; it must be a dict such as {{'text': 'hello'}}", path="event_data"

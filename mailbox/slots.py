@@ -4,8 +4,9 @@ The count of used slots is ours and not the channel's, because leased items hold
 bound. So is the parking of tasks (`box.py`, behind the hooks `_wake_consumer` and `_admit`), because the channel would
 let a waiting sender in at every receive, also where the received item is leased and no slot became free.
 
-One rule carries the speed: `_fast_below` is the number of used slots below which a put needs no thought at all, and -1
-whenever something is special (a sleeping consumer, engaged lanes, a closed box, no channel yet).
+Two numbers carry the speed. Below `_plain_below` used slots a put is one append to the channel; it is -1 whenever
+something is special (engaged lanes, a closed box, no channel yet). `_fast_below` is the same while the consumer is awake
+and -1 while it sleeps and must be woken.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class Slots(Generic[T]):
         "_on_high_water",
         "_overflow",
         "_peak",
+        "_plain_below",
         "_receive",
         "_refused",
         "_send",
@@ -79,6 +81,7 @@ class Slots(Generic[T]):
         self._armed = True  # the next rise to the high-water mark is news
         self._used = self._leased = self._peak = self._taken = self._evicted = self._refused = 0
         self._fast_below: float = -1
+        self._plain_below: float = -1
         self._limit(capacity, overflow, high_water)
 
     @enable_ki_protection
@@ -92,6 +95,10 @@ class Slots(Generic[T]):
         if self._used < self._fast_below and priority is NORMAL and key is None and not force:
             self._used += 1
             self._send(item)  # type: ignore[misc]  # open whenever `_fast_below` is positive
+        elif self._used < self._plain_below and priority is NORMAL and key is None and not force:
+            self._used += 1
+            self._send(item)  # type: ignore[misc]  # as above
+            self._wake_consumer()
         else:
             self._put(item, priority, key, force)
 
@@ -148,14 +155,32 @@ class Slots(Generic[T]):
         return batch + self._take_many(max_items - len(batch), lease)
 
     @enable_ki_protection
+    def lease_nowait(self) -> None:
+        """Take a slot, as a put and a leased take of the same item would, for what waits elsewhere; `release` frees it.
+
+        Raises `InboxFull`, whatever the policy, or `ActorStopped`; nothing was changed then.
+        """
+        if self._closed:
+            raise self._stopped()
+        if self._used >= self._capacity:
+            raise self._full()
+        self._used += 1
+        self._leased += 1
+        self._taken += 1
+        if self._used >= self._high and self._armed:
+            self._note_rise()
+
+    @enable_ki_protection
     def release(self, count: int = 1) -> None:
         """Free the slots of `count` leased items; putters who wait for a slot get them, in their order."""
         if not 0 <= count <= self._leased:
             raise ValueError(f"release({count}): mailbox {self.name!r} has {self._leased} items on lease")
-        self._peak = max(self._peak, self._used)
+        if self._used > self._peak:
+            self._peak = self._used
         self._leased -= count
         self._used -= count
-        self._freed()
+        if self._waiting_puts or not self._armed:
+            self._freed()
 
     @enable_ki_protection
     def set_limits(self, capacity: float, overflow: Overflow | None = None, *, high_water: int | None = None) -> None:
@@ -199,7 +224,8 @@ class Slots(Generic[T]):
     @property
     def free(self) -> float:
         """Slots free for mail that is not forced."""
-        return max(0, self._capacity - self._used)
+        left = self._capacity - self._used
+        return left if left > 0 else 0
 
     @property
     def is_closed(self) -> bool:
@@ -264,9 +290,15 @@ class Slots(Generic[T]):
         """Something was put the slow way: wake the consumer, see to the high-water mark, and find the fast way."""
         if self._sleeps:
             self._wake_consumer()
-        rose = self._armed and self._used >= self._high and self._on_high_water is not None
-        if rose:
-            self._armed = False
+        if self._used >= self._high and self._armed:
+            self._note_rise()
+        else:
+            self._retune()
+
+    def _note_rise(self) -> None:
+        """The used slots have risen to the high-water mark: that is news once."""
+        rose = self._on_high_water is not None
+        self._armed = not rose
         self._retune()
         if rose:
             self._call(self._on_high_water, self.statistics())
@@ -298,9 +330,9 @@ class Slots(Generic[T]):
         count = min(at_most, self._used - self._leased)
         if count <= 0:
             return []
-        if self._receive is not None:
-            receive = self._receive
-            items = [receive() for _ in range(count)]
+        receive = self._receive
+        if receive is not None:
+            items = [receive()] if count == 1 else [receive() for _ in range(count)]
             self._book(count, lease)
             return items
         items = []
@@ -310,7 +342,8 @@ class Slots(Generic[T]):
         return items
 
     def _book(self, count: int, lease: bool) -> None:
-        self._peak = max(self._peak, self._used)
+        if self._used > self._peak:
+            self._peak = self._used
         self._taken += count
         if lease:
             self._leased += count
@@ -331,15 +364,16 @@ class Slots(Generic[T]):
         buffer = self._buffer
         if buffer is None or not buffer.is_plain:
             self._send = self._receive = None
-            self._fast_below = -1
+            self._fast_below = self._plain_below = -1
             return
         self._send, self._receive = buffer.send, buffer.receive
-        if self._closed or self._sleeps:
-            self._fast_below = -1
+        if self._closed:
+            self._plain_below = -1
         elif self._armed and self._on_high_water is not None:
-            self._fast_below = min(self._capacity, self._high - 1)
+            self._plain_below = min(self._capacity, self._high - 1)
         else:
-            self._fast_below = self._capacity
+            self._plain_below = self._capacity
+        self._fast_below = -1 if self._sleeps else self._plain_below
 
     def _limit(self, capacity: float, overflow: Overflow, high_water: int | None) -> None:
         check_limits(capacity, overflow, high_water)

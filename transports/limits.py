@@ -17,7 +17,9 @@ class Limits:
     max_message: int = MIB
     """The largest websocket message that is taken; a larger one ends the connection before it is read."""
     max_outgoing: int = 2 * MIB
-    """The largest message that is sent; several frames share one up to this size."""
+    """The largest message that is sent: what was taken, with the stamps that the hub adds."""
+    batch: int = 64 * KIB
+    """Frames share a message up to this size."""
     max_frames: int = 1024
     """Frames in one message at most."""
     max_fragments: int = 1024

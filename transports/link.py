@@ -41,6 +41,9 @@ class LinkEndpoint(Protocol):
     def close_nowait(self, reason: str = "") -> None:
         """Close both directions at once."""
 
+    def note_identities(self, count: int) -> None:
+        """How many identities act over it now: a transport may be stricter with a peer that has proven none."""
+
 
 @runtime_checkable
 class LinkHost(Protocol):

@@ -73,6 +73,9 @@ class LocalLinkEndpoint:
         self._to_client.close()
         self._from_client.close()
 
+    def note_identities(self, count: int) -> None:
+        """A client in the same process is trusted with or without an identity."""
+
 
 class LocalLinkClient:
     """The agents' end of a `LocalLink`."""

@@ -95,9 +95,7 @@ async def _find(client: AgentClient, target: str) -> Passport:
     return peer
 
 
-async def _reply(
-    client: AgentClient, session: Session, asked: Envelope, name: str, seconds: float | None
-) -> Envelope:
+async def _reply(client: AgentClient, session: Session, asked: Envelope, name: str, seconds: float | None) -> Envelope:
     reply = await client.wait_for_session_event(session.session_id, lambda e: is_answer(e, asked), seconds)
     if reply.event_type == EV_TURN_SKIPPED:
         raise no_reply(reply, session.session_id, name)

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+import attrs
 import trio
 
 from ...mailbox.envelope import Envelope
@@ -92,7 +93,8 @@ async def _reply(envelope: Envelope, client: AgentClient, session: Session) -> N
     stream, text = await _project(envelope, client, session.metadata)
     turn = turn_of(client) or Turn(client, envelope)
     reply = await _ask(client, session, turn, envelope, stream, text) if text else None
-    utterance, audience = final_words(turn, reply, session.metadata, client.hub_client.adapter(session.metadata.manifest))
+    adapter = client.hub_client.adapter(session.metadata.manifest)
+    utterance, audience = final_words(turn, reply, session.metadata, adapter)
     if utterance is not None:
         await _send(client, session, envelope, utterance, audience)
     elif not turn.said:
@@ -105,22 +107,30 @@ async def _project(envelope: Envelope, client: AgentClient, metadata: SessionMet
     adapter = client.hub_client.adapter(metadata.manifest)
     names = await client.hub_client.names(metadata.participant_ids)
     scene = Scene(client.agent_id, metadata, adapter.render, names)
-    history = view.project(await _read_for(view, client, envelope, scene), scene)
+    log, scene = await _read_for(view, client, envelope, scene)
+    history = view.project(log, scene)
     if envelope.event_type == EV_TURN_SKIPPED:
         return _split_last(history)
     current = [message.text for message in view.project([envelope], scene) if message.envelope_id]
     return MemoryStream(history), "\n".join(current)
 
 
-async def _read_for(view: ViewPolicy, client: AgentClient, envelope: Envelope, scene: Scene) -> list[Envelope]:
-    """The tail that the view needs. Bookkeeping takes places in the log without being shown: read on where it does."""
+async def _read_for(
+    view: ViewPolicy, client: AgentClient, envelope: Envelope, scene: Scene
+) -> tuple[list[Envelope], Scene]:
+    """The tail that the view needs, and how much lies before it.
+
+    Bookkeeping takes places in the log without being shown: where it fills the tail, more is read.
+    """
     if view.window is None:
-        return await read_wal_until(client, envelope)
+        return await read_wal_until(client, envelope), scene
     tail = view.window + _SLACK
     while True:
         log = await read_wal_until(client, envelope, tail=tail)
-        if len(log) < tail or count_said(log, scene) >= view.window:
-            return log
+        if len(log) < tail:
+            return log, scene
+        if count_said(log, scene) >= view.window:
+            return log, attrs.evolve(scene, unread=log[0].sequence - 1)
         tail *= 4
 
 

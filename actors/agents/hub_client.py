@@ -16,10 +16,9 @@ from typing import Any, Final, Protocol
 import attrs
 import trio
 
-from ...mailbox.errors import AgorioError, HubClosedError, InvalidInput, LinkClosed, LinkError
+from ...mailbox.errors import AgorioError, InvalidInput, LinkClosed, LinkError
 from ...transports.frames import NotifyFrame
 from ...transports.link import Link, LinkClient
-from ..runtime.actor import Actor, Context
 from ..runtime.child import Child, Group
 from ..runtime.opening import open_supervisor
 from ..runtime.ref import Ref
@@ -34,9 +33,11 @@ from ..sessions.rule import Rule
 from .agent_client import AgentClient
 from .connection import Connection
 from .directory import DirectoryCalls
+from .human import HumanClient, Person
 from .inbound import Handler, Inbound
 from .inbound_calls import InboundCalls
-from .registration import prepare, prove
+from .link_actor import LinkActor
+from .registration import Registration, prepare, prepare_person, prove
 from .remote_ref import RemoteRef
 from .views import ViewPolicy, ViewRegistry
 
@@ -235,6 +236,39 @@ class HubClient(DirectoryCalls):
         If cancelled: not registered, or unregistered again at once; an identity that was taken up is kept.
         """
         registration = prepare(self, agent, passport, attach_plugin, concurrency, handler, view)
+        return await self._register(registration, resume, skill_md, rule, credentials, attach)
+
+    async def register_human(
+        self,
+        passport: Passport,
+        resume: Resume | None = None,
+        *,
+        rule: Rule | None = None,
+        auto_ack_invites: bool = True,
+        attach: bool = False,
+        skill_md: str | None = None,
+        credentials: Credentials | None = None,
+    ) -> HumanClient:
+        """Register a person, or with `attach=True` take up their stored identity; what they have not read comes again.
+
+        With `auto_ack_invites=False` invitations are messages that the person accepts or declines.
+
+        If cancelled: not registered, or unregistered again at once; an identity that was taken up is kept.
+        """
+        registration = prepare_person(self, passport, auto_ack_invites)
+        client = await self._register(registration, resume, skill_md, rule, credentials, attach)
+        assert isinstance(client, Person)
+        return HumanClient(client)
+
+    async def _register(
+        self,
+        registration: Registration,
+        resume: Resume | None,
+        skill_md: str | None,
+        rule: Rule | None,
+        credentials: Credentials | None,
+        attach: bool,
+    ) -> AgentClient:
         connection = await self.connect()
         proof = await prove(connection, registration.passport, credentials)
         operation = registration.operation(resume, skill_md, rule, proof, attach)
@@ -356,32 +390,3 @@ class HubClient(DirectoryCalls):
                 del self._busy[client.agent_id]
                 client.rest()
         return bool(self._busy)
-
-
-class LinkActor(Actor):
-    """The tasks of one connection, as a child of the client's supervisor."""
-
-    def __init__(self, connection: Connection, hub_client: HubClient) -> None:
-        self._connection = connection
-        self._hub_client = hub_client
-
-    async def on_start(self, ctx: Context) -> None:
-        """Start reading. If cancelled: the connection is closed."""
-        await trio.lowlevel.checkpoint()
-        ctx.nursery.start_soon(self._connection.write)
-        ctx.nursery.start_soon(self._connection.keep)
-        ctx.nursery.start_soon(self._pump, ctx)
-
-    async def _pump(self, ctx: Context) -> None:
-        await self._connection.pump()
-        ctx.stop()
-
-    async def receive(self, message: Any, ctx: Context) -> None:
-        """A link takes no mail. If cancelled: nothing has changed."""
-        await trio.lowlevel.checkpoint()
-
-    async def on_stop(self, ctx: Context, why: str) -> None:
-        """Close the link. If cancelled: it is closed all the same."""
-        if not self._hub_client.is_closing:
-            self._connection.end(HubClosedError("the hub that ran this client has closed; open a new hub"))
-        await self._connection.close()

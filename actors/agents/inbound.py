@@ -27,8 +27,8 @@ from ...mailbox.events import (
 )
 from ...transports.frames import AcceptFrame, NotifyFrame, ReceiptFrame
 from ..sessions.operations import ReportTurnFailure
-from .inbound_calls import InboundCall
 from .correlation import Answer, as_error
+from .inbound_calls import InboundCall
 from .turn_context import Turn, turn_of
 from .turns import Turns
 from .waiting import Watches
@@ -149,12 +149,15 @@ class Inbound:
 
     def _end(self, session_id: str) -> None:
         """The session is over: cancel what was of use to it only, and drop what the default handler would ignore."""
-        for scope, turn in (self._scopes or {}).get(session_id, ()):
-            if turn is None or not turn.closes_session:
-                scope.cancel()
+        self._cancel_scopes(session_id)
         if self._callback is None and self.turns is not None:
             for frame in self.turns.queue.drop(session_id):
                 self._acknowledge(frame)
+
+    def _cancel_scopes(self, session_id: str) -> None:
+        for scope, turn in (self._scopes or {}).get(session_id, ()):
+            if turn is None or not turn.closes_session:
+                scope.cancel()
 
     # Invitations.
 

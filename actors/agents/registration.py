@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -16,6 +18,7 @@ from ..sessions.rule import Rule
 from .agent_client import AgentClient
 from .calling import Asker, agent_name, check_callback, make_asker
 from .correlation import Answer
+from .human import Person
 from .inbound import Handler
 from .views import ViewPolicy
 
@@ -44,6 +47,10 @@ class Registration:
     """Turns in hand at once."""
     view: ViewPolicy | str | None
     """The agent's own view."""
+    make: Callable[..., AgentClient] = AgentClient
+    """What it becomes."""
+    is_person: bool = False
+    """Whether all its mail comes here at once, to wait for being read."""
     client: AgentClient | None = None
     """The outcome."""
     is_complete: bool = False
@@ -56,6 +63,7 @@ class Registration:
     ) -> Register:
         """What the hub is asked."""
         has_handler = self.handler is not None or self.attach_plugin
+        window = self.concurrency if has_handler else 0
         return Register(
             self.passport,
             resume,
@@ -63,7 +71,7 @@ class Registration:
             rule,
             auth,
             attach=attach,
-            window=self.concurrency if has_handler else 0,
+            window=None if self.is_person else window,
         )
 
     def settle(self, outcome: Answer | Exception) -> None:
@@ -74,7 +82,7 @@ class Registration:
         if self.is_abandoned:
             self._undo(registered)
             return
-        self.client = AgentClient(
+        self.client = self.make(
             self.hub_client,
             registered,
             agent=self.agent,
@@ -134,3 +142,10 @@ def prepare(
         check_callback(handler)
     asker = make_asker(agent) if agent is not None else None
     return Registration(hub_client, passport, agent, asker, handler, attach_plugin, concurrency, view)
+
+
+def prepare_person(hub_client: HubClient, passport: Passport, auto_ack_invites: bool) -> Registration:
+    """The same for a person, whatever kind the passport says."""
+    make = partial(Person, auto_ack_invites=auto_ack_invites)
+    human = attrs.evolve(passport, kind="human")
+    return Registration(hub_client, human, None, None, None, False, 1, None, make, is_person=True)

@@ -1,8 +1,8 @@
 """What is left to send when a turn is over, after what the agent has said through its tools. Pure.
 
-Where turns are kept a turn is one envelope: what `say` said and what the agent returns are one reply, and a handoff that
-a tool has returned travels with it. Where anybody may speak at any time `say` posts at once, and only what the final text
-adds to it is sent.
+Where turns are kept a turn is one envelope: what `say` said and what the agent returns are one reply, and a handoff
+that a tool has returned travels with it. Where anybody may speak at any time `say` posts at once, and only what the
+final text adds to it is sent.
 """
 
 from __future__ import annotations

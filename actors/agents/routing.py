@@ -1,8 +1,8 @@
 """What an agent's reply amounts to: a text, or in a workflow a packet that also says who is next. Pure.
 
-The reply may be a text, an object with a `body`, a `Handoff`, a `Finish` or a whole `Packet`; the tools called on the way
-may have returned a `Handoff` or `Finish` of their own. The first that was emitted routes, so a tool's comes before the
-reply's.
+The reply may be a text, an object with a `body`, a `Handoff`, a `Finish` or a whole `Packet`; the tools called on the
+way may have returned a `Handoff` or `Finish` of their own. The first that was emitted routes, so a tool's comes before
+the reply's.
 """
 
 from __future__ import annotations

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ...mailbox.envelope import Envelope
-from ...mailbox.errors import InvalidInput, NotFoundError
-from ...mailbox.events import EV_TEXT, EV_TURN_SKIPPED, TURN_EVENTS
+from ...mailbox.errors import InvalidInput, NotFoundError, SessionClosedError
+from ...mailbox.events import EV_TEXT, EV_TURN_SKIPPED, SESSION_END, TURN_EVENTS
 from ...mailbox.priority import Priority
 from ..sessions.metadata import SessionMetadata
 from .delegation import CONSULTING, awaiting, is_answer, no_reply
@@ -118,6 +119,12 @@ class Session:
     ) -> Envelope:
         """`AgentClient.wait_for_session_event` for this session. If cancelled: every event is still there."""
         return await self.client.wait_for_session_event(self.session_id, predicate, timeout)
+
+    async def wait_closed(self, timeout: float | None = 300.0) -> SessionMetadata:  # noqa: ASYNC109
+        """Wait until the session has ended; the snapshot says why. Raises `TimeoutError`. If cancelled: nothing changed."""
+        with suppress(SessionClosedError):
+            await self.wait(lambda envelope: envelope.event_type in SESSION_END, timeout)
+        return await self.info()
 
     async def close(self, reason: str = "explicit_close") -> SessionMetadata:
         """Close the session for everybody. If cancelled: it may have been closed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import trio
 
@@ -17,6 +17,10 @@ from ..sessions.tasks import Checkpoint, TaskMetadata, TaskSpec, cut
 from .inbound import Inbound
 from .tasks import Task, open_task
 from .turn_context import current_turn, turn_of
+
+if TYPE_CHECKING:
+    # The bool says that the block may swallow what leaves its body: the cancellation of the task itself.
+    TaskBlock: TypeAlias = AbstractAsyncContextManager[Task, bool]
 
 
 class TaskOwner(Inbound):
@@ -34,7 +38,7 @@ class TaskOwner(Inbound):
         capability: str | None = None,
         ttl: str | float | None = None,
         resume_from: str | None = None,
-    ) -> AbstractAsyncContextManager[Task]:
+    ) -> TaskBlock:
         """A block for a piece of work that the hub observes: `async with client.task("translate") as task:`.
 
         It belongs to a session and is told to its members: `session_id`, else that of the turn in hand; `""` is none.
@@ -50,7 +54,8 @@ class TaskOwner(Inbound):
         """
         turn = turn_of(self)
         where = session_id if session_id is not None or turn is None else turn.envelope.session_id
-        return open_task(self, where or None, TaskSpec(title, description, payload or {}, capability), ttl, resume_from)
+        spec = TaskSpec(title, description, payload or {}, capability)
+        return cast("TaskBlock", open_task(self, where or None, spec, ttl, resume_from))
 
     async def get_task(self, task_id: str) -> TaskMetadata:
         """A task of this agent, or of a session that it is in. Raises `NotFoundError` for all others.
@@ -114,7 +119,7 @@ class TaskOwner(Inbound):
         return saved
 
 
-def task(title: str, **options: Any) -> AbstractAsyncContextManager[Task]:
+def task(title: str, **options: Any) -> TaskBlock:
     """`AgentClient.task` of the agent whose turn is in hand, for agents and tools that are not handed their client.
 
     Raises `TaskError` outside of a turn. If cancelled: so is the body, and the task is recorded as cancelled.

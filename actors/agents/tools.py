@@ -1,4 +1,4 @@
-"""Tools: async functions with a signature that an LLM tool layer can publish as JSON Schema, and the six of the network.
+"""Tools: async functions with a signature that an LLM tool layer can publish as JSON Schema; the six of the network.
 
 `Tool` wraps any async function; agents may wrap their own too, and a `Handoff` or `Finish` that one of them returns is
 then part of the turn's reply. The network's tools act in the name of one agent and show only what it may see: the hub
@@ -45,7 +45,7 @@ class Tool:
         errors_as_text: bool = False,
     ) -> None:
         if not inspect.iscoroutinefunction(function):
-            raise InvalidInput(f"{function!r} is no async function; a tool is written with `async def`", field="function")
+            raise InvalidInput(f"{function!r} is no async function; write a tool with `async def`", field="function")
         self._function = function
         self._turn = turn
         self._errors_as_text = errors_as_text
@@ -67,9 +67,7 @@ class Tool:
 
     def with_errors_as_text(self) -> Tool:
         """The same tool for a layer that shows results to a model: refusals and timeouts return as `Error: ...`."""
-        return Tool(
-            self._function, name=self.name, description=self.description, turn=self._turn, errors_as_text=True
-        )
+        return Tool(self._function, name=self.name, description=self.description, turn=self._turn, errors_as_text=True)
 
     async def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call it. If cancelled: what the function promises."""
@@ -104,7 +102,8 @@ class Tool:
         try:
             given = self.__signature__.bind(*args, **kwargs).arguments
         except TypeError as exc:
-            raise InvalidInput(f"{self.name}: {exc}; its parameters are {', '.join(self._spec.types) or 'none'}") from exc
+            known = ", ".join(self._spec.types) or "none"
+            raise InvalidInput(f"{self.name}: {exc}; its parameters are {known}") from exc
         flat = {**given, **given.pop(self._spec.rest, {})} if self._spec.rest else given
         return {key: self._convert(key, value) for key, value in flat.items()}
 
@@ -171,7 +170,8 @@ class Toolbox(tuple[Tool, ...]):
         for tool in self:
             if tool.name == name:
                 return tool
-        raise InvalidInput(f"no tool {name!r}; there are: {', '.join(tool.name for tool in self) or 'none'}", field="name")
+        known = ", ".join(tool.name for tool in self) or "none"
+        raise InvalidInput(f"no tool {name!r}; there are: {known}", field="name")
 
     def with_errors_as_text(self) -> Toolbox:
         """The same tools for a layer that shows results to a model: refusals and timeouts return as `Error: ...`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
 import trio
@@ -93,7 +94,8 @@ class Look(Scope):
             str | None, Meta(description="For `info` and `close`: which; by default the current one.")
         ] = None,
         state: Annotated[
-            Literal["open", "pending", "active", "closed", "expired"] | None, Meta(description="For `list`: only these.")
+            Literal["open", "pending", "active", "closed", "expired"] | None,
+            Meta(description="For `list`: only these."),
         ] = None,
         type: Annotated[str, Meta(description="For `open`: the session type.")] = "conversation",
         participants: Annotated[list[str] | None, Meta(description="For `open`: with whom, by name.")] = None,
@@ -172,14 +174,15 @@ class Look(Scope):
         names = await self.names(metadata)
         render = self.client.hub_client.adapter(metadata.manifest).render
         found: list[dict[str, Any]] = []
-        async for envelope in self.backwards(metadata):
-            if speaker is not None and speaker not in (envelope.sender_id, names.get(envelope.sender_id)):
-                continue
-            text = "" if envelope.event_type in LIFECYCLE_EVENTS else render(envelope)
-            if text and all(word in text.lower() for word in words):
-                found.append(_quote(envelope, text, names))
-                if len(found) == limit:
-                    break
+        async with aclosing(self.backwards(metadata)) as log:
+            async for envelope in log:
+                if speaker is not None and speaker not in (envelope.sender_id, names.get(envelope.sender_id)):
+                    continue
+                text = "" if envelope.event_type in LIFECYCLE_EVENTS else render(envelope)
+                if text and all(word in text.lower() for word in words):
+                    found.append(_quote(envelope, text, names))
+                    if len(found) == limit:
+                        break
         return found
 
     async def _read(self, metadata: SessionMetadata, key: str | None) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any, Final
 
 from ...mailbox.envelope import Envelope
@@ -48,7 +48,7 @@ class Scope:
         known = await self.client.hub_client.names(metadata.participant_ids)
         return {who: known.get(who, who) for who in metadata.participant_ids}
 
-    async def backwards(self, metadata: SessionMetadata) -> AsyncIterator[Envelope]:
+    async def backwards(self, metadata: SessionMetadata) -> AsyncGenerator[Envelope, None]:
         """What this agent may see of the log, newest first, read page by page."""
         before = metadata.last_sequence + 1
         while before > 1:

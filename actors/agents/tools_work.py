@@ -22,7 +22,7 @@ class Work(Scope):
         self,
         action: Annotated[
             Literal["list", "status", "wait", "cancel", "progress", "complete"],
-            Meta(description="`progress` and `complete` are about your own running task, the others about any you may see."),
+            Meta(description="`progress` and `complete` are about your own running task, the others about any."),
         ] = "list",
         task_id: Annotated[str | None, Meta(description="For `status`, `wait` and `cancel`: which.")] = None,
         session_id: Annotated[str | None, Meta(description="For `list`: only of this session.")] = None,
@@ -59,7 +59,7 @@ class Work(Scope):
     def _mine(self, action: str) -> Task:
         task = current_task()
         if task is None or task.client is not self.client:
-            raise InvalidInput(f"tasks: no task of yours is running here, so there is nothing to {action}", field="action")
+            raise InvalidInput(f"tasks: no task of yours runs here, so there is nothing to {action}", field="action")
         return task
 
     async def _show(self, task: TaskMetadata) -> dict[str, Any]:

@@ -95,6 +95,10 @@ class TurnQueue:
             del self._lines[session_id]
         return dropped
 
+    def waiting(self) -> tuple[str, ...]:
+        """The sessions in which something waits."""
+        return tuple(session_id for session_id, line in self._lines.items() if line.frames)
+
     def has_ready(self) -> bool:
         """Whether `take` may find something."""
         return any(self._ready)

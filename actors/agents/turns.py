@@ -117,8 +117,10 @@ class Turns:
         """Let the workers go; whatever comes later gets new ones."""
         self.is_stopped = True
         for ref in self._refs:
-            if not ref.is_stopped:
+            try:
                 ref.tell(RETIRE)
+            except ActorStopped:
+                continue  # the client is closing, and the worker with it
 
     def take(self) -> NotifyFrame | InboundCall | None:
         """The next delivery in hand, or None."""

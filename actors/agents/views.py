@@ -28,6 +28,8 @@ class Scene:
     """An envelope as text; empty where it says nothing to a reader."""
     names: Mapping[str, str]
     """Names of members by id."""
+    unread: int = 0
+    """How many entries of the log come before what was read; 0 where it was read from its beginning."""
 
     def name_of(self, agent_id: str) -> str:
         """The member's name, or its id where that is unknown."""
@@ -127,15 +129,14 @@ class NamedWindowedSummary:
 def _windowed(log: Sequence[Envelope], scene: Scene, recent_n: int, named: bool) -> list[Message]:
     said = _said(log, scene)
     earlier, recent = said[:-recent_n], said[-recent_n:]
-    unread = log[0].sequence - 1 if log else 0
     messages = [_message(envelope, text, scene, named) for envelope, text in recent]
-    note = _note(earlier, unread, scene, named)
+    note = _note(earlier, scene, named)
     return [Message("system", note), *messages] if note else messages
 
 
-def _note(earlier: list[tuple[Envelope, str]], unread: int, scene: Scene, named: bool) -> str:
-    if unread:
-        return f"[Earlier: {unread + len(earlier)} entries of this session's log are not shown.]"
+def _note(earlier: list[tuple[Envelope, str]], scene: Scene, named: bool) -> str:
+    if scene.unread:
+        return f"[Earlier: {scene.unread + len(earlier)} entries of this session's log are not shown.]"
     if not earlier:
         return ""
     speakers = dict.fromkeys(scene.name_of(envelope.sender_id) for envelope, _ in earlier)

@@ -185,6 +185,11 @@ class SessionSetup:
         """Every member but the creator."""
         return tuple(p for p in self.participants if p != self.creator_id)
 
+    @property
+    def quorum(self) -> int:
+        """How many invitees must accept."""
+        return len(self.invitees) if self.required_acks is None else self.required_acks
+
     def role_of(self, agent_id: str) -> str:
         """The member's role: the creator is `initiator`, the other of two `respondent`, else `participant`."""
         if agent_id == self.creator_id:

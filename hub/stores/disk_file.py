@@ -24,29 +24,44 @@ else:
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _CLOEXEC = getattr(os, "O_CLOEXEC", 0)
 _HOLDER_AT = 1  # the first byte is what Windows locks; the holder's number stands behind it, so that others may read it
+_USED = b"used\n"
 
 
 class FileLock:
     """The exclusive hold on a store. The lock goes with the process, so a crash leaves none behind."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, store: Path) -> None:
+        self._store = store
         self._fd = -1
+        self.is_used = False
 
     def acquire(self) -> None:
         """Take it. Raises `StoreError` naming the process that has it."""
-        fd = _open_private(self.path)
+        fd = _open_private(beside(self._store, "-lock"))
         try:
             _lock(fd)
         except OSError as exc:
-            holder = os.read(fd, 64)[_HOLDER_AT:].decode("ascii", "replace").strip() or "unknown"
+            holder = _holder(fd)
             os.close(fd)
             raise StoreError(
-                f"the store {str(self.path)!r} is in use by process {holder}; close that hub first", holder=holder
+                f"the store {str(self._store)!r} is in use by process {holder}; close that hub first", holder=holder
             ) from exc
-        os.ftruncate(fd, 0)
-        os.write(fd, b" %d\n" % os.getpid())
         self._fd = fd
+        self.is_used = _USED in os.read(fd, 64)
+        self._write()
+
+    def mark_used(self) -> None:
+        """Note that the store holds something, so that an emptied file is not taken for a new one."""
+        if not self.is_used:
+            self.is_used = True
+            self._write()
+            os.fsync(self._fd)
+
+    def _write(self) -> None:
+        text = b" %d\n%s" % (os.getpid(), _USED if self.is_used else b"")
+        os.lseek(self._fd, 0, os.SEEK_SET)
+        os.write(self._fd, text)
+        os.ftruncate(self._fd, len(text))
 
     def release(self) -> None:
         """Let go; letting go twice does nothing. The file stays: removing it would let two hold it."""
@@ -55,10 +70,21 @@ class FileLock:
             os.close(fd)
 
 
+def _holder(fd: int) -> str:
+    os.lseek(fd, _HOLDER_AT, os.SEEK_SET)
+    first, _, _ = os.read(fd, 64).decode("ascii", "replace").partition("\n")
+    return first.strip() or "unknown"
+
+
 def make_private(path: Path) -> None:
     """See to it that the file exists, is ours, no link, and readable by nobody else. Raises `StoreError`."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.close(_open_private(path))
+
+
+def create_private(path: Path) -> None:
+    """Make a new empty file that nobody else may read. Raises `OSError` where there is one."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _NOFOLLOW | _CLOEXEC, 0o600))
 
 
 def _open_private(path: Path) -> int:

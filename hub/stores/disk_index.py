@@ -75,6 +75,8 @@ class Index:
         self.last_document = 0
         self.last_stream = 0
         self.first_document = 1
+        self.next_block = 1
+        self.recount: list[str] = []
         self._keys: list[str] = []
         self._new_keys: set[str] = set()
 
@@ -119,7 +121,7 @@ class Index:
             length += 1
             lsn += 1
             checksum = record_checksum(number, length, body, checksum)
-            plan.log += (number, length, checksum, body)
+            plan.log += (lsn, number, length, checksum, body)
             tail.added.append(lsn)
         tail.length, tail.checksum, plan.last_log = length, checksum, lsn
 
@@ -153,7 +155,8 @@ class Index:
         if not version:
             _check_text(key, "key")
         plan.last_document += 1
-        plan.documents += (key, version + 1, document_checksum(key, version + 1, change.body), change.body)
+        checksum = document_checksum(key, version + 1, change.body)
+        plan.documents += (plan.last_document, key, version + 1, checksum, change.body)
         plan.places[key] = None if change.body is None else (plan.last_document, version + 1)
 
     def _place(self, key: str) -> tuple[int, int] | None:
@@ -221,9 +224,7 @@ def _quarantined(damage: Damage) -> QuarantinedError:
     return QuarantinedError(f"{damage}; the rest of the store works", kind=damage.kind, name=damage.name)
 
 
-def slice_of(lsns: Sequence[int], after: int, limit: int | None) -> tuple[int, Sequence[int]]:
-    """The rows of the records after a sequence, led by the row before them where there is one, and that row's sequence."""
-    start = max(after, 0)
-    end = len(lsns) if limit is None else min(len(lsns), start + max(limit, 0))
-    first = max(start - 1, 0)
-    return first, lsns[first:end] if end > start else ()
+def slice_of(lsns: Sequence[int], after: int, limit: int) -> Sequence[int]:
+    """The rows of the records after a sequence, at most `limit`, led by the row that they continue."""
+    end = min(len(lsns), after + limit)
+    return lsns[max(after - 1, 0) : end] if end > after else ()

@@ -13,7 +13,7 @@ from zlib import crc32
 
 import attrs
 
-_RECORD = struct.Struct("<QQ").pack
+_RECORD = struct.Struct("<qq").pack
 _RUN = struct.Struct("<QQLL")
 LSN = "Q"
 

@@ -1,13 +1,14 @@
 """Opening: the index is read from its blocks, and from the rows that are newer than the last block.
 
-What cannot be right is set aside under the name it belongs to and everything else is taken in; `SQLite`'s own errors are
+What cannot be right is set aside under the name it belongs to, and everything else is taken in. SQLite's own errors are
 left to the caller, who puts the file together anew from its pages.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import sqlite3
+from collections.abc import Iterator
 from typing import Any
 
 from .damage import Damage
@@ -24,48 +25,93 @@ from .disk_integrity import (
 from .disk_schema import Connection
 
 CHUNK = 65_536
-DOCUMENTS = -1  # the block that names every document's row, for telling whose bytes were lost
-_LOST = "%d of its records are missing"
+# Blocks that are no part of the log's index: second copies of what would be lost with a row, and notes.
+DOCUMENTS, NAMES, DAMAGE, FLOOR, REBUILT = -1, -2, -3, -4, -5
+END = 128
+Step = tuple[str, list[Any]]
+
+
+class TornEnd(sqlite3.DatabaseError):
+    """The end of the log does not hold what the index says; nothing may be appended to that page."""
+
+    sqlite_errorcode = sqlite3.SQLITE_CORRUPT
 
 
 class Loader:
     """Reads the index of one connection."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, *, is_new: bool) -> None:
         self._connection = connection
+        self._is_new = is_new
         self.index = Index()
         self._by_number: dict[int, tuple[str, Stream]] = {}
-        self._former: dict[int, str] = {}
-        self._lost_documents: list[int] = []
-        self._bad_names: dict[str, int] = {}
+        self._names: dict[int, str] = {}
+        self._keys: dict[int, str] = {}
+        self._lost: list[int] = []
+        self._suspects: dict[int, str] = {}
+        self._floor = 1
+        self._rebuilt_at = -END
 
     def load(self) -> Index:
         """The whole index. Raises `sqlite3.Error` where the file cannot be read."""
-        self._load_damage()
+        runs = self._load_blocks()
         self._load_names()
-        indexed = self._load_chunks()
-        self._load_tail(indexed)
+        for run in runs:
+            self._take_run(run)
+        self._load_tail()
+        self._check_end()
         self._load_documents()
-        self._check_sequences()
+        self._check_counters()
+        self._settle_documents()
         return self.index
 
-    def _rows(self, sql: str, *parameters: Any) -> Iterable[tuple[Any, ...]]:
-        return self._connection.execute(sql, parameters)
+    def _rows(self, sql: str, types: tuple[type, ...], *parameters: Any) -> Iterator[tuple[Any, ...]]:
+        """Rows of the right types; a flipped bit can make a number a text."""
+        for row in self._connection.execute(sql, parameters):
+            if all(isinstance(value, kind) for value, kind in zip(row, types, strict=True)):
+                yield row
+            else:
+                self._note("file", f"row {row[0]} of {sql.split(' FROM ')[1].split()[0]}", "it is unreadable")
 
     def _note(self, kind: str, name: str, detail: str) -> None:
         self.index.note(Damage(kind, name, detail))
 
-    def _load_damage(self) -> None:
-        for (value,) in self._rows("SELECT value FROM meta WHERE name='damage'"):
-            for kind, name, detail in json.loads(value):
+    # Blocks.
+
+    def _load_blocks(self) -> list[Run]:
+        index, runs = self.index, list[Run]()
+        sql = "SELECT id,last,crc,body FROM block ORDER BY id"
+        for number, last, checksum, body in self._rows(sql, (int, int, int, bytes)):
+            if block_checksum(number, last, body) != checksum:
+                self._note("file", f"block {number}", "its checksum is wrong; what it held is read elsewhere")
+            elif number < 0:
+                self._take_note(number, last, body)
+            elif number == index.last_log + 1:
+                index.last_log = last
+                index.next_block = number if last - number + 1 < CHUNK else last + 1
+                runs.extend(unpack_runs(body))
+        return runs
+
+    def _take_note(self, number: int, last: int, body: bytes) -> None:
+        if number == DOCUMENTS:
+            self._keys = {int(lsn): key for lsn, key in json.loads(body).items()}
+        elif number == NAMES:
+            self._names = {int(stream): name for stream, name in json.loads(body).items()}
+        elif number == DAMAGE:
+            for kind, name, detail in json.loads(body):
                 self._note(kind, name, detail)
+        elif number == FLOOR:
+            self._floor = last
+        elif number == REBUILT:
+            self._rebuilt_at = last
+
+    # Streams.
 
     def _load_names(self) -> None:
-        for number, name, checksum in self._rows("SELECT id,name,crc FROM stream ORDER BY id"):
-            self.index.last_stream = max(self.index.last_stream, number)
-            if name_checksum(number, name) != checksum:
-                name = f"#{number}"
-                self._note("stream", name, "its name is unreadable")
+        for number, name, checksum in self._rows("SELECT id,name,crc FROM stream ORDER BY id", (int, str, int)):
+            if name_checksum(number, name) == checksum:
+                self._stream(number, name)
+        for number, name in self._names.items():
             self._stream(number, name)
 
     def _stream(self, number: int, name: str = "") -> tuple[str, Stream]:
@@ -73,27 +119,12 @@ class Loader:
         if known is None:
             if not name:
                 name = f"#{number}"
-                self._note("stream", name, "its name is missing")
+                self._note("stream", name, "its name is unreadable")
+                self._note("file", f"stream row {number}", "it is unreadable; the stream seems empty")
             known = self._by_number[number] = name, Stream(number)
             self.index.streams[name] = known[1]
             self.index.last_stream = max(self.index.last_stream, number)
         return known
-
-    # The index's blocks.
-
-    def _load_chunks(self) -> int:
-        last = 0
-        for first, until, checksum, block in self._rows("SELECT first,last,crc,body FROM chunk ORDER BY first"):
-            if block_checksum(first, until, block) != checksum:
-                continue
-            if first == DOCUMENTS:
-                self._former = {int(lsn): key for lsn, key in json.loads(block).items()}
-            elif first == last + 1:
-                last = until
-                for run in unpack_runs(block):
-                    self._take_run(run)
-        self.index.last_log = last
-        return last
 
     def _take_run(self, run: Run) -> None:
         name, stream = self._stream(run.stream)
@@ -102,118 +133,129 @@ class Loader:
         stream.lsns.extend(run.lsns)
         stream.checksum = run.checksum
 
-    # The rows after them.
-
-    def _load_tail(self, indexed: int) -> None:
-        index, expected = self.index, indexed + 1
-        for lsn, number, sequence, checksum, body in self._rows(
-            "SELECT lsn,stream,seq,crc,body FROM log WHERE lsn>? ORDER BY lsn", indexed
-        ):
-            if lsn != expected:
-                self._note("file", f"log rows {expected} to {lsn - 1}", "they are missing")
-            expected = lsn + 1
+    def _load_tail(self) -> None:
+        index = self.index
+        sql = "SELECT lsn,stream,seq,crc,body FROM log WHERE lsn>? ORDER BY lsn"
+        for lsn, number, sequence, checksum, body in self._rows(sql, (int, int, int, int, bytes), index.last_log):
+            if lsn != index.last_log + 1:
+                self._note("file", f"log rows {index.last_log + 1} to {lsn - 1}", "they are missing")
+            index.last_log = lsn
             if not self._take_row(lsn, number, sequence, checksum, body):
-                self._note("file", f"log row {lsn}", "its checksum is wrong")
-        index.last_log = expected - 1
+                self._note("file", f"log row {lsn}", "it does not continue its stream")
 
     def _take_row(self, lsn: int, number: int, sequence: int, checksum: int, body: bytes) -> bool:
         known = self._by_number.get(number)
-        name, stream = known or ("", Stream(number))
+        stream = known[1] if known else Stream(number)
         if sequence == len(stream.lsns) + 1 and record_checksum(number, sequence, body, stream.checksum) == checksum:
-            if known is None:
-                name, stream = self._stream(number)
+            stream = self._stream(number)[1]
             stream.lsns.append(lsn)
             stream.checksum = checksum
             return True
         if known is not None:
-            self._note("stream", name, f"record {len(stream.lsns) + 1} is unreadable or missing")
+            self._note("stream", known[0], f"record {len(stream.lsns) + 1} is unreadable or missing")
         return False
+
+    def _check_end(self) -> None:
+        """See to it that the page that will be written to next is whole: what is appended to a torn one is lost."""
+        first = self.index.last_log - END
+        if self._is_new or first < self._rebuilt_at:
+            return  # what is missing there is known, and the page is new
+        found = [row[0] for row in self._connection.execute("SELECT * FROM log WHERE lsn>?", (first,))]
+        known = sorted(lsn for run in self.index.runs(first + 1) for lsn in run.lsns)
+        if not set(known) <= set(found):
+            raise TornEnd(f"{len(set(known) - set(found))} of the last log rows are missing")
 
     # Documents.
 
     def _load_documents(self) -> None:
-        index, expected = self.index, 0
-        for lsn, key, version, checksum, body in self._rows(
-            "SELECT lsn,key,version,crc,body FROM document ORDER BY lsn"
-        ):
-            if expected and lsn != expected:
-                self._lost_documents.extend(range(expected, min(lsn, expected + CHUNK)))
-            index.first_document = index.first_document if expected else lsn
-            expected = lsn + 1
-            if document_checksum(key, version, body) == checksum:
+        index = self.index
+        index.first_document, index.last_document = self._floor, self._floor - 1
+        sql = "SELECT lsn,key,version,crc,body FROM document ORDER BY lsn"
+        for lsn, key, version, checksum, body in self._rows(sql, (int, str, int, int, object)):
+            self._lose_rows(index.last_document + 1, lsn)
+            index.last_document = lsn
+            if isinstance(body, bytes | None) and document_checksum(key, version, body) == checksum:
                 index.place(key, None if body is None else (lsn, version))
             else:
-                self._lost_documents.append(lsn)
-                self._bad_names[key] = lsn
-        index.last_document = max(expected - 1, 0)
+                self._lost.append(lsn)
+                self._suspects[lsn] = key
+
+    def _lose_rows(self, first: int, end: int) -> None:
+        # A flipped row number can be astronomically large; what is named is bounded by what could have been there.
+        if end > first:
+            named = [lsn for lsn in self._keys if first <= lsn < end]
+            self._lost.extend(named or range(first, min(end, first + 16)))
 
     def _settle_documents(self) -> None:
         """Say whose the unreadable rows were, where no newer version has taken their place."""
-        for lsn in self._lost_documents:
-            key = self._former.get(lsn)
+        for lsn in self._lost:
+            key = self._keys.get(lsn)
             if key is None:
                 self._note("file", f"document row {lsn}", "it is missing or its checksum is wrong")
-                continue
-            self._lose(key, lsn)
-        for key, lsn in self._bad_names.items():
-            if lsn not in self._former:
-                self._lose(key, lsn)
-
-    def _lose(self, key: str, lsn: int) -> None:
-        place = self.index.documents.get(key)
-        if place is None or place[0] < lsn:
-            self.index.place(key, None)
-            self._note("document", key, "its newest version is unreadable")
+                key = self._suspects.get(lsn)
+            place = None if key is None else self.index.documents.get(key)
+            if key is not None and (place is None or place[0] < lsn):
+                self.index.place(key, None)
+                self._note("document", key, "its newest version is unreadable")
 
     # What SQLite itself counted.
 
-    def _check_sequences(self) -> None:
-        counted = dict(self._rows("SELECT name,seq FROM sqlite_sequence"))  # type: ignore[arg-type]  # two columns
+    def _check_counters(self) -> None:
         index = self.index
-        last = int(counted.get("log", 0))
+        counters = dict(self._rows("SELECT name,seq FROM sqlite_sequence", (str, int)))
+        last = counters.get("log", 0)
         if last > index.last_log:
             self._note("file", f"log rows {index.last_log + 1} to {last}", "they are missing")
-        index.last_log = max(last, index.last_log)
-        last = int(counted.get("document", 0))
-        if last > index.last_document:
-            self._lost_documents.extend(range(index.last_document + 1, min(last, index.last_document + CHUNK) + 1))
-        index.last_document = max(last, index.last_document)
-        self._settle_documents()
+        self._lose_rows(index.last_document + 1, counters.get("document", 0) + 1)
+        expected = {"log": index.last_log, "document": index.last_document}
+        index.recount = [name for name, count in expected.items() if counters.get(name, 0) != count]
 
 
-def load(connection: Connection) -> Index:
-    """The index of a store. Raises `sqlite3.Error` where the file cannot be read."""
-    return Loader(connection).load()
+def load(connection: Connection, *, is_new: bool = False) -> Index:
+    """The index of a store; a file that was put together anew may lack rows. Raises `sqlite3.Error`."""
+    return Loader(connection, is_new=is_new).load()
 
 
-def chunk_steps(index: Index, first: int) -> list[tuple[str, list[Any]]]:
-    """What writes the index from that row on as one block."""
-    block = pack_runs(index.runs(first))
-    row = [first, index.last_log, block_checksum(first, index.last_log, block), block]
-    return [("INSERT OR REPLACE INTO chunk VALUES(?,?,?,?)", row), *damage_steps(index)]
+def _block(number: int, last: int, body: bytes) -> Step:
+    return "INSERT OR REPLACE INTO block VALUES(?,?,?,?)", [number, last, block_checksum(number, last, body), body]
 
 
-def document_steps(index: Index) -> list[tuple[str, list[Any]]]:
-    """What notes which row is which document's."""
-    block = json.dumps({str(place[0]): key for key, place in index.documents.items()}).encode()
-    checksum = block_checksum(DOCUMENTS, index.last_document, block)
-    return [("INSERT OR REPLACE INTO chunk VALUES(?,?,?,?)", [DOCUMENTS, index.last_document, checksum, block])]
+def index_steps(index: Index) -> list[Step]:
+    """What writes the index of the rows since the last full block."""
+    return [_block(index.next_block, index.last_log, pack_runs(index.runs(index.next_block))), *damage_steps(index)]
 
 
-def damage_steps(index: Index) -> list[tuple[str, list[Any]]]:
-    """What keeps the known damage, so that it stays known when the index no longer shows it."""
+def copy_steps(index: Index) -> list[Step]:
+    """What keeps second copies of names, so that a lost row can be told by whose it was."""
+    keys = {str(place[0]): key for key, place in index.documents.items()}
+    names = {str(stream.id): name for name, stream in index.streams.items()}
+    copies = {DOCUMENTS: keys, NAMES: names}
+    return [_block(number, 0, json.dumps(copy).encode()) for number, copy in copies.items()]
+
+
+def damage_steps(index: Index) -> list[Step]:
+    """What keeps the known damage, so that it stays known when the rows no longer show it."""
     if not index.damage:
         return []
-    value = json.dumps([[damage.kind, damage.name, damage.detail] for damage in index.damage.values()])
-    return [("INSERT OR REPLACE INTO meta VALUES('damage',?)", [value])]
+    known = [[damage.kind, damage.name, damage.detail] for damage in index.damage.values()]
+    return [_block(DAMAGE, 0, json.dumps(known).encode()), *recount_steps(index, index.recount)]
 
 
-def next_chunk(connection: Connection) -> int:
-    """The first row of the block to be written next: a full one is followed, one that is not full is replaced."""
-    row = connection.execute("SELECT first,last FROM chunk WHERE first>0 ORDER BY first DESC LIMIT 1").fetchone()
-    if row is None:
-        return 1
-    return int(row[0]) if row[1] - row[0] + 1 < CHUNK else int(row[1]) + 1
+def recount_steps(index: Index, tables: list[str]) -> list[Step]:
+    """What makes SQLite's own counters agree with the rows."""
+    last = {"log": index.last_log, "document": index.last_document}
+    steps: list[Step] = []
+    for name in tables:
+        steps.append(("DELETE FROM sqlite_sequence WHERE name=?", [name]))
+        steps.append(("INSERT INTO sqlite_sequence(name,seq) VALUES(?,?)", [name, last[name]]))
+    return steps
 
 
-__all__ = ["CHUNK", "chunk_steps", "damage_steps", "document_steps", "load", "next_chunk"]
+def rebuilt_step(index: Index) -> Step:
+    """What keeps that the file was put together anew, and how far the log went then."""
+    return _block(REBUILT, index.last_log, b"")
+
+
+def floor_step(first: int) -> Step:
+    """What keeps where the documents' rows begin."""
+    return _block(FLOOR, first, b"")

@@ -1,8 +1,9 @@
 """The file: its tables, how a connection to it is set up, and how an older file becomes a newer one.
 
 `log` holds the records of all streams in the order of their commits and has no second index: finding a stream's rows is
-the task of the index in memory, which is what keeps a commit an append. `document` is such a log too; superseded versions
-are swept off its front. `chunk` holds blocks of the index, so that opening need not read every row.
+the task of the index in memory, which is what keeps a commit an append. `document` is such a log too; superseded
+versions are swept off its front. `block` holds blocks of the index, so that opening need not read every row, and second
+copies of names.
 """
 
 from __future__ import annotations
@@ -25,8 +26,7 @@ CREATE TABLE log(lsn INTEGER PRIMARY KEY AUTOINCREMENT, stream INTEGER NOT NULL,
 CREATE TABLE document(lsn INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL, version INTEGER NOT NULL,
                       crc INTEGER NOT NULL, body BLOB);
 CREATE TABLE stream(id INTEGER PRIMARY KEY, name TEXT NOT NULL, crc INTEGER NOT NULL);
-CREATE TABLE chunk(first INTEGER PRIMARY KEY, last INTEGER NOT NULL, crc INTEGER NOT NULL, body BLOB NOT NULL);
-CREATE TABLE meta(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE block(id INTEGER PRIMARY KEY, last INTEGER NOT NULL, crc INTEGER NOT NULL, body BLOB NOT NULL);
 """
 
 # One entry per version from which a file can be brought forward by one; each runs in a transaction of its own.
@@ -46,9 +46,15 @@ Connect = Callable[[str], Connection]
 
 def connect(path: str) -> Connection:
     """A connection in autocommit mode that any one thread at a time may use."""
-    return sqlite3.connect(
+    connection = sqlite3.connect(
         path, timeout=5.0, isolation_level=None, check_same_thread=False, cached_statements=2 * ROWS_PER_INSERT + 64
     )
+    connection.text_factory = _text
+    return connection
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "replace")  # damaged text then fails its checksum, instead of the whole query
 
 
 def prepare(connection: Connection, *, durable: bool, read_only: bool = False) -> None:
@@ -131,6 +137,6 @@ def _insert(table: str, columns: str, width: int, rows: int) -> str:
 
 
 _STATEMENTS: dict[tuple[str, int], str] = {}
-LOG_COLUMNS = "stream,seq,crc,body"
-DOCUMENT_COLUMNS = "key,version,crc,body"
+LOG_COLUMNS = "lsn,stream,seq,crc,body"
+DOCUMENT_COLUMNS = "lsn,key,version,crc,body"
 STREAM_COLUMNS = "id,name,crc"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import attrs
 import pytest
 
 from agorio.actors.agents.calling import agent_name, make_asker, reply_text
@@ -69,7 +70,7 @@ def test_windows_say_what_they_hide(log: list[Envelope]) -> None:
         "[bob]: secret",
         "[c]: two",
     ]
-    tail = WindowedSummary(2).project(log[2:], SCENE)
+    tail = WindowedSummary(2).project(log[2:], attrs.evolve(SCENE, unread=2))
     assert tail[0].role == "system"
     assert "3 entries" in tail[0].text
     assert [m.text for m in WindowedSummary(9).project(log, SCENE)] == ["one", "mine", "secret", "two"]

@@ -71,3 +71,13 @@ class FailingStore(MemoryKnowledgeStore):
             self.failed += 1
             raise self.error
         super().commit_nowait(changes)
+
+
+def copied(store: KnowledgeStore) -> KnowledgeStore:
+    """What a crash leaves: another store of the kind with everything that is in this one by now."""
+    inner = store.inner if isinstance(store, SlowStore) else store
+    assert isinstance(inner, MemoryKnowledgeStore)
+    copy = MemoryKnowledgeStore()
+    copy._streams = {key: list(bodies) for key, bodies in inner._streams.items()}
+    copy._documents = dict(inner._documents)
+    return SlowStore(copy) if isinstance(store, SlowStore) else copy

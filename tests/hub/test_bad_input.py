@@ -91,9 +91,8 @@ async def test_a_single_text_is_no_list_of_globs() -> None:
         ("kind", Passport("bob", kind="robot")),  # type: ignore[arg-type]
         ("owner", Passport("bob", owner=5)),  # type: ignore[arg-type]
         ("model", Passport("bob", model=["m"])),  # type: ignore[arg-type]
-        ("Passport", "bob"),
     ],
-    ids=["kind", "owner", "model", "text"],
+    ids=["kind", "owner", "model"],
 )
 async def test_a_bad_passport(open_network: OpenNetwork, field: str, passport: Any) -> None:
     async with open_network() as net:
@@ -206,7 +205,7 @@ async def test_a_quorum_out_of_range(open_network: OpenNetwork, acks: Any) -> No
     async with open_network() as net:
         alice = await net.agent("alice")
         await net.agent("bob")
-        async with refused(net, InvalidInput, "required_acks", "between 1 and 1"):
+        async with refused(net, InvalidInput, "required_acks"):
             await alice.open(target="bob", required_acks=acks)
 
 
@@ -217,11 +216,11 @@ async def test_a_quorum_out_of_range(open_network: OpenNetwork, acks: Any) -> No
         Expectation("reply_within", "explode", {"seconds": 5}),
         Expectation("reply_within", "audit", {"seconds": -5}),
         Expectation("reply_within", "audit", {"seconds": "soon"}),
-        Expectation("reply_within", "audit", {}),
+        Expectation("reply_within", "audit", {"minutes": 5}),
         Expectation("reply_within", "audit", {"seconds": 5}, ["nobody"]),
         "reply_within",
     ],
-    ids=["name", "reaction", "negative", "text", "missing", "stranger", "no-record"],
+    ids=["name", "reaction", "negative", "text", "parameter", "stranger", "no-record"],
 )
 async def test_a_bad_expectation(open_network: OpenNetwork, expectation: Any) -> None:
     async with open_network() as net:
@@ -328,18 +327,6 @@ async def test_an_envelope_with_a_bad_field(open_network: OpenNetwork, field: st
         async with refused(net, InvalidInput, field):
             fields: dict[str, Any] = {"event_data": {"text": "x"}, field: value}
             await alice.send_envelope(Envelope(session.session_id, alice.agent_id, **fields))
-
-
-async def test_the_hub_judges_for_itself_what_a_client_should_have(open_network: OpenNetwork) -> None:
-    """A record that went around its own checks is refused all the same."""
-    async with open_network() as net:
-        alice, bob = await net.agent("alice"), await net.agent("bob")
-        session = await converse(alice, bob)
-        for field, value in [("ttl_seconds", "soon"), ("idempotency_key", []), ("depth", None), ("session_id", [])]:
-            envelope = Envelope(session.session_id, alice.agent_id, event_data={"text": "x"})
-            object.__setattr__(envelope, field, value)
-            async with refused(net, InvalidInput, field):
-                await alice.send_envelope(envelope)
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,8 @@ async def test_a_turn_that_ends_with_its_session_is_mirrored_to_the_end(office: 
 
 
 def test_a_stream_tells_whoever_listens() -> None:
-    stream, heard = MemoryStream(), []
+    stream = MemoryStream()
+    heard: list[TaskEvent] = []
     stop = stream.subscribe(heard.append)
     stream.emit(TaskEvent("1", "started"))
     stop()

@@ -102,10 +102,9 @@ async def test_the_request_is_validated_and_said_once(office: Office) -> None:
 
 
 async def test_an_owner_cancels_its_own_from_elsewhere(office: Office) -> None:
-    async with trio.open_nursery() as nursery:
-        async with office.worker.task("x") as task:
-            nursery.start_soon(office.worker.cancel_task, task.task_id, "stop")
-            await trio.sleep(1000)
+    async with trio.open_nursery() as nursery, office.worker.task("x") as task:
+        nursery.start_soon(office.worker.cancel_task, task.task_id, "stop")
+        await trio.sleep(1000)
     assert (task.state, task.metadata.reason) == (TaskState.CANCELLED, "stop")
 
 
@@ -127,11 +126,15 @@ def _start(session_id: str, **data: object) -> Envelope:
     return Envelope(session_id, "", None, EV_TASK_STARTED, {"title": "x", **data})
 
 
+async def _outlast(office: Office, session_id: str) -> None:
+    await trio.sleep(150)
+
+
 Ending = Callable[[Office, str], Awaitable[object]]
 ENDINGS: dict[str, tuple[Ending, str]] = {
     "closed by a member": (lambda office, session: office.boss.close_session(session), "session_closed"),
     "closed by the operator": (lambda office, session: office.hub.close_session(session), "session_closed"),
-    "expired": (lambda office, session: trio.sleep(150), "session_expired"),
+    "expired": (_outlast, "session_expired"),
     "the other has gone": (lambda office, session: office.boss.unregister(), "session_closed"),
 }
 
@@ -141,11 +144,11 @@ async def test_the_end_of_the_session_cancels_the_body(office: Office, how: str)
     end, reason = ENDINGS[how]
     session = await office.session(ttl=100)
     reached = False
-    async with trio.open_nursery() as nursery:
-        async with office.worker.task("x", session_id=session.session_id, ttl="1d") as task:
-            nursery.start_soon(end, office, session.session_id)
-            await trio.sleep(10_000)
-            reached = True
+    block = office.worker.task("x", session_id=session.session_id, ttl="1d")
+    async with trio.open_nursery() as nursery, block as task:
+        nursery.start_soon(end, office, session.session_id)
+        await trio.sleep(10_000)
+        reached = True
     assert not reached
     assert (task.state, task.metadata.reason) == (TaskState.EXPIRED, reason)
     log = [envelope.event_type for envelope in await office.hub.read_wal(session.session_id)]
@@ -180,10 +183,9 @@ async def test_no_task_starts_in_an_ended_session(office: Office) -> None:
 @pytest.mark.parametrize("in_session", [True, False])
 async def test_an_unregistered_owners_tasks_end(office: Office, in_session: bool) -> None:
     where = (await office.session()).session_id if in_session else None
-    async with trio.open_nursery() as nursery:
-        async with office.worker.task("x", session_id=where, capability="c") as task:
-            nursery.start_soon(office.worker.unregister)
-            await trio.sleep(1000)
+    async with trio.open_nursery() as nursery, office.worker.task("x", session_id=where, capability="c") as task:
+        nursery.start_soon(office.worker.unregister)
+        await trio.sleep(1000)
     ended = await office.hub.get_task(task.task_id)
     assert (ended.state, ended.reason) == (TaskState.CANCELLED, "owner_unregistered")
     assert [end["outcome"] for end in await office.ends()] == ["cancelled"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 
 import attrs
 import pytest
@@ -12,7 +13,7 @@ from agorio.actors.sessions.identity import ObservedStat, Passport, Resume
 from agorio.actors.sessions.tasks import TaskState
 from agorio.hub.hub import Hub
 from agorio.hub.stores.memory import MemoryKnowledgeStore
-from agorio.hub.stores.protocol import Append, KnowledgeStore, Put
+from agorio.hub.stores.protocol import Append, Change, KnowledgeStore, Put
 from agorio.hub.track_records import MAX_CAPABILITIES
 from agorio.mailbox.envelope import Envelope
 from agorio.mailbox.errors import InvalidInput, StoreError
@@ -141,9 +142,9 @@ async def test_the_end_is_one_commit() -> None:
             super().__init__()
             self.commits: list[set[str]] = []
 
-        def commit_nowait(self, changes: object) -> None:
-            self.commits.append({c.stream if isinstance(c, Append) else c.key for c in changes})  # type: ignore[attr-defined]
-            super().commit_nowait(changes)  # type: ignore[arg-type]
+        def commit_nowait(self, changes: Sequence[Change]) -> None:
+            self.commits.append({c.stream if isinstance(c, Append) else c.key for c in changes})
+            super().commit_nowait(changes)
 
     store = Recording()
     async with open_office(store) as office:
@@ -156,8 +157,12 @@ async def test_the_end_is_one_commit() -> None:
 
 
 async def test_an_end_that_cannot_be_written_has_not_happened() -> None:
-    store = FailingStore(lambda changes: any(isinstance(c, Put) and c.key.startswith("task/") and broken for c in changes))
     broken = False
+
+    def refuses(changes: Sequence[Change]) -> bool:
+        return broken and any(isinstance(change, Put) and change.key.startswith("task/") for change in changes)
+
+    store = FailingStore(refuses)
     async with open_office(store) as office:
         session = await office.session()
         for where in ("", session.session_id):
@@ -180,12 +185,12 @@ async def test_a_failed_commit_leaves_no_trace_in_the_record() -> None:
     class Flaky(SlowStore):
         fails = 0
 
-        async def commit(self, changes: object) -> None:
-            if self.fails and any(isinstance(c, Put) and c.key.startswith("observed/") for c in changes):  # type: ignore[attr-defined]
+        async def commit(self, changes: Sequence[Change]) -> None:
+            if self.fails and any(isinstance(c, Put) and c.key.startswith("observed/") for c in changes):
                 self.fails -= 1
                 await trio.sleep(1)
                 raise StoreError("once")
-            await super().commit(changes)  # type: ignore[arg-type]
+            await super().commit(changes)
 
     store = Flaky(seconds=0.1)
     async with open_office(store) as office:

@@ -130,6 +130,9 @@ class WorkflowAdapter(SessionAdapter):
     def expected_next(self, state: WorkflowState) -> tuple[str, ...]:
         return () if state.expected is None else (state.expected,)
 
+    def summary(self, state: WorkflowState) -> str:
+        return state.summary
+
     def context(self, state: WorkflowState) -> FrozenDict:
         return state.context
 

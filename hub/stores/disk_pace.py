@@ -1,0 +1,36 @@
+"""How often the interpreter lets a waiting thread run, while a store with a worker thread is open.
+
+trio's thread gives the interpreter's lock up for microseconds at each turn of its loop, too short for another thread
+to wake, and each time the other's patience (5 ms by default) begins anew. Under a loop that never idles a commit was
+seen to wait for seconds after its fsync; with a patience below the loop's turn it is served at once.
+"""
+
+from __future__ import annotations
+
+import sys
+
+SWITCH_INTERVAL = 0.0001
+
+
+class Pace:
+    """Counts who needs it; the interval is put back when nobody does."""
+
+    def __init__(self) -> None:
+        self._users = 0
+        self._before = 0.0
+
+    def enter(self) -> None:
+        """Somebody needs it."""
+        self._users += 1
+        if self._users == 1:
+            self._before = sys.getswitchinterval()
+            sys.setswitchinterval(min(self._before, SWITCH_INTERVAL))
+
+    def leave(self) -> None:
+        """Somebody needs it no longer."""
+        self._users -= 1
+        if not self._users:
+            sys.setswitchinterval(self._before)
+
+
+pace = Pace()  # the interval is the interpreter's, so there is one of these

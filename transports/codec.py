@@ -1,0 +1,372 @@
+"""Frames to JSON text and back.
+
+A message is one frame, an object whose `kind` names it, or an array of frames. Size, UTF-8 and depth are checked before
+anything is decoded; types are checked and never coerced; unknown fields are passed over. What is no legal frame comes out
+as an `Unreadable` beside its good neighbours, so that it can be answered; nothing else than `BadFrame` is ever raised.
+
+Parameters and results of operations are records of rooms to the right: `Records` says which there are and how to turn
+them into JSON. A response names its record, so that the codec needs no memory of the questions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from itertools import accumulate
+from typing import Annotated, Any, Final, TypeAlias
+
+import attrs
+import msgspec
+
+from ..mailbox.codec import decode_envelope, encode_envelope
+from ..mailbox.envelope import Envelope
+from ..mailbox.errors import AgorioError, BadFrame
+from ..mailbox.frozen import MAX_DEPTH as PAYLOAD_DEPTH
+from ..mailbox.frozen import freeze
+from . import frames as f
+from .limits import Limits
+
+ENVELOPE: Final = "Envelope"
+MAX_DEPTH: Final = PAYLOAD_DEPTH + 8  # the array, the frame, the record around a payload
+_STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+_STEPS: Final = [(byte in b"[{") - (byte in b"]}") for byte in range(256)]
+_ALL_BUT_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in b"[]{}")
+
+_NULL: Final = msgspec.Raw(b"null")
+
+Number: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Text: TypeAlias = Annotated[str, msgspec.Meta(max_length=1024)]
+Words: TypeAlias = Annotated[str, msgspec.Meta(max_length=65_536)]
+
+
+@attrs.frozen
+class Records:
+    """The records that operations take and return."""
+
+    operations: Mapping[str, type]
+    """The record of each operation's parameters, by the operation's name."""
+    results: Mapping[str, type]
+    """The records that may be a result, or the items of one, by the name that a response gives."""
+    structure: Callable[[Any, type], Any]
+    """From JSON values to a record of a type; raises whatever it likes."""
+    unstructure: Callable[[Any], Any]
+    """From a record, or a plain value, to JSON values."""
+
+
+@attrs.frozen
+class Unreadable:
+    """What came instead of a frame."""
+
+    error: AgorioError
+    """What is wrong with it."""
+    request_id: int | None = None
+    """The question that it was meant to be, where that can be told."""
+
+
+class _Wire(msgspec.Struct, omit_defaults=True, tag_field="kind"):
+    """The base of the frames' JSON shapes."""
+
+
+class HelloWire(_Wire, tag="hello"):
+    versions: Annotated[tuple[Number, ...], msgspec.Meta(max_length=64)] = (f.PROTOCOL_VERSION,)
+    client: Text = ""
+
+
+class WelcomeWire(_Wire, tag="welcome"):
+    endpoint_id: Text
+    hub_time: Text
+    version: Number = f.PROTOCOL_VERSION
+    limits: dict[str, Any] = {}
+
+
+class SendWire(_Wire, tag="send"):
+    request_id: Number
+    envelope: msgspec.Raw
+
+
+class AcceptWire(_Wire, tag="accept"):
+    request_id: Number
+    envelope: msgspec.Raw
+    duplicate: bool = False
+
+
+class ErrorWire(_Wire, tag="error"):
+    code: Text
+    message: Words
+    request_id: Number | None = None
+    details: dict[str, Any] = {}
+
+
+class NotifyWire(_Wire, tag="notify"):
+    recipient_id: Text
+    envelope: msgspec.Raw
+    attempt: Number = 1
+
+
+class ReceiptWire(_Wire, tag="receipt"):
+    recipient_id: Text
+    session_id: Text
+    sequence: Number
+    status: f.ReceiptStatus = "ack"
+    reason: Words = ""
+
+
+class SubscribeWire(_Wire, tag="subscribe"):
+    subscription_id: Number
+    session_id: Text
+    agent_id: Text = ""
+    after: Number = 0
+    event_types: Annotated[tuple[Text, ...], msgspec.Meta(max_length=256)] | None = None
+    task_id: Text | None = None
+
+
+class UnsubscribeWire(_Wire, tag="unsubscribe"):
+    subscription_id: Number
+
+
+class EventWire(_Wire, tag="event"):
+    subscription_id: Number
+    envelope: msgspec.Raw
+
+
+class RequestWire(_Wire, tag="request"):
+    request_id: Number
+    op: Text
+    params: dict[str, Any] = {}
+
+
+class ResponseWire(_Wire, tag="response"):
+    request_id: Number
+    result: msgspec.Raw = _NULL
+    type: Text = ""
+
+
+class PingWire(_Wire, tag="ping"):
+    nonce: Number = 0
+
+
+class PongWire(_Wire, tag="pong"):
+    nonce: Number = 0
+
+
+AnyWire: TypeAlias = (
+    HelloWire
+    | WelcomeWire
+    | SendWire
+    | AcceptWire
+    | ErrorWire
+    | NotifyWire
+    | ReceiptWire
+    | SubscribeWire
+    | UnsubscribeWire
+    | EventWire
+    | RequestWire
+    | ResponseWire
+    | PingWire
+    | PongWire
+)
+
+
+class _Head(msgspec.Struct):
+    """What is read of a frame that is otherwise unreadable."""
+
+    kind: str = ""
+    request_id: Number | None = None
+
+
+_encode = msgspec.json.Encoder().encode
+_decode_one = msgspec.json.Decoder(AnyWire).decode
+_decode_many = msgspec.json.Decoder(list[AnyWire]).decode
+_decode_raw = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_any = msgspec.json.decode
+_decode_head = msgspec.json.Decoder(_Head).decode
+_FAULTS = (ValueError, TypeError, RecursionError)
+KINDS: Final = frozenset(str(wire.__struct_config__.tag) for wire in _Wire.__subclasses__())
+
+
+def depth_exceeds(data: bytes, limit: int) -> bool:
+    """Whether brackets are nested deeper than `limit`. Takes linear time and no recursion."""
+    if data.count(b"{") + data.count(b"[") <= limit:
+        return False
+    brackets = _STRING.sub(b"", data).translate(None, _ALL_BUT_BRACKETS)
+    return max(accumulate(map(_STEPS.__getitem__, brackets)), default=0) > limit
+
+
+class Codec:
+    """Frames as text, for the records of one network and within the limits of one end."""
+
+    def __init__(self, records: Records, limits: Limits) -> None:
+        self._records = records
+        self._limits = limits
+        self._names: dict[type, str] = {Envelope: ENVELOPE, **{cls: name for name, cls in records.results.items()}}
+        self._encoders: dict[type, Callable[[Any], bytes]] = {
+            f.HelloFrame: lambda x: _encode(HelloWire(x.versions, x.client)),
+            f.WelcomeFrame: lambda x: _encode(WelcomeWire(x.endpoint_id, x.hub_time, x.version, x.limits)),
+            f.SendFrame: lambda x: _encode(SendWire(x.request_id, _raw(x.envelope))),
+            f.AcceptFrame: lambda x: _encode(AcceptWire(x.request_id, _raw(x.envelope), x.duplicate)),
+            f.ErrorFrame: lambda x: _encode(ErrorWire(x.code, x.message[:65_536], x.request_id, x.details)),
+            f.NotifyFrame: lambda x: _encode(NotifyWire(x.recipient_id, _raw(x.envelope), x.attempt)),
+            f.ReceiptFrame: lambda x: _encode(_copied(x, ReceiptWire)),
+            f.SubscribeFrame: lambda x: _encode(_copied(x, SubscribeWire)),
+            f.UnsubscribeFrame: lambda x: _encode(UnsubscribeWire(x.subscription_id)),
+            f.EventFrame: lambda x: _encode(EventWire(x.subscription_id, _raw(x.envelope))),
+            f.RequestFrame: lambda x: _encode(RequestWire(x.request_id, x.op, records.unstructure(x.params))),
+            f.ResponseFrame: self._encode_response,
+            f.PingFrame: lambda x: _encode(PingWire(x.nonce)),
+            f.PongFrame: lambda x: _encode(PongWire(x.nonce)),
+        }
+        self._decoders: dict[type, Callable[[Any], f.Frame]] = {
+            HelloWire: lambda x: f.HelloFrame(x.versions, x.client),
+            WelcomeWire: lambda x: f.WelcomeFrame(x.endpoint_id, x.hub_time, x.version, x.limits),
+            SendWire: lambda x: f.SendFrame(x.request_id, decode_envelope(x.envelope)),
+            AcceptWire: lambda x: f.AcceptFrame(x.request_id, decode_envelope(x.envelope), x.duplicate),
+            ErrorWire: lambda x: f.ErrorFrame(x.code, x.message, x.request_id, x.details),
+            NotifyWire: lambda x: f.NotifyFrame(x.recipient_id, decode_envelope(x.envelope), x.attempt),
+            ReceiptWire: lambda x: f.ReceiptFrame(x.recipient_id, x.session_id, x.sequence, x.status, x.reason),
+            SubscribeWire: lambda x: _copied(x, f.SubscribeFrame),
+            UnsubscribeWire: lambda x: f.UnsubscribeFrame(x.subscription_id),
+            EventWire: lambda x: f.EventFrame(x.subscription_id, decode_envelope(x.envelope)),
+            RequestWire: self._decode_request,
+            ResponseWire: self._decode_response,
+            PingWire: lambda x: f.PingFrame(x.nonce),
+            PongWire: lambda x: f.PongFrame(x.nonce),
+        }
+
+    def within(self, limits: Limits) -> Codec:
+        """The same codec within other limits."""
+        return Codec(self._records, limits)
+
+    # Out.
+
+    def encode(self, frame: f.Frame) -> bytes:
+        """One frame as JSON. Raises `BadFrame` for what is no frame, or too large to be sent."""
+        encode = self._encoders.get(type(frame))
+        if encode is None:
+            raise BadFrame(f"{type(frame).__name__} is no frame")
+        try:
+            data = encode(frame)
+        except _FAULTS as exc:
+            if isinstance(exc, AgorioError):
+                raise
+            raise BadFrame(f"a {type(frame).__name__} cannot be written as JSON: {exc}") from exc
+        if len(data) > self._limits.max_outgoing:
+            raise BadFrame(
+                f"a {type(frame).__name__} has {len(data)} bytes; this link carries at most {self._limits.max_outgoing}",
+                limit=self._limits.max_outgoing,
+            )
+        return data
+
+    def _encode_response(self, frame: f.ResponseFrame) -> bytes:
+        result, name = frame.result, self._names.get(type(frame.result), "")
+        if isinstance(result, tuple):
+            name = (self._names[type(result[0])] if result else "") + "[]"
+            plain: Any = [self._plain(item) for item in result]
+        else:
+            plain = self._plain(result) if name else freeze(result, "result")
+        return _encode(ResponseWire(frame.request_id, msgspec.Raw(_encode(plain)), name))
+
+    def _plain(self, record: Any) -> Any:
+        return _raw(record) if type(record) is Envelope else self._records.unstructure(record)
+
+    # In.
+
+    def decode(self, message: str | bytes) -> list[f.Frame | Unreadable]:
+        """The frames of a message, in order, with what is wrong in place of those that are none. Never raises."""
+        try:
+            data = self._checked(message)
+            wires: list[AnyWire] = _decode_many(data) if data[:1] == b"[" else [_decode_one(data)]
+        except BadFrame as error:
+            return [Unreadable(error)]
+        except (msgspec.DecodeError, RecursionError):
+            return self._decode_singly(message if isinstance(message, bytes) else message.encode())
+        if len(wires) > self._limits.max_frames:
+            return [Unreadable(BadFrame(f"a message has more than {self._limits.max_frames} frames"))]
+        return [self._frame(wire) for wire in wires]
+
+    def _checked(self, message: str | bytes) -> bytes:
+        try:
+            data = message.encode() if isinstance(message, str) else message
+            if len(data) > self._limits.max_message:
+                raise BadFrame(f"a message has more than {self._limits.max_message} bytes")
+            if not data.isascii() and data is message:
+                data.decode()
+        except UnicodeError as exc:
+            raise BadFrame(f"a message is no UTF-8: {exc.reason}") from exc
+        if depth_exceeds(data, MAX_DEPTH):
+            raise BadFrame(f"a message is nested deeper than {MAX_DEPTH} levels")
+        return data
+
+    def _decode_singly(self, data: bytes) -> list[f.Frame | Unreadable]:
+        """One by one, so that a bad frame does not take its neighbours with it."""
+        try:
+            parts = _decode_raw(data) if data[:1] == b"[" else [msgspec.Raw(data)]
+        except (msgspec.DecodeError, RecursionError) as exc:
+            return [Unreadable(BadFrame(f"a message is no JSON: {exc}"))]
+        if len(parts) > self._limits.max_frames:
+            return [Unreadable(BadFrame(f"a message has more than {self._limits.max_frames} frames"))]
+        return [self._decode_part(bytes(part)) for part in parts]
+
+    def _decode_part(self, data: bytes) -> f.Frame | Unreadable:
+        try:
+            return self._frame(_decode_one(data))
+        except (msgspec.DecodeError, RecursionError) as exc:
+            return _unreadable(data, exc)
+
+    def _frame(self, wire: AnyWire) -> f.Frame | Unreadable:
+        try:
+            return self._decoders[type(wire)](wire)
+        except AgorioError as error:
+            return Unreadable(error, getattr(wire, "request_id", None))
+        except _FAULTS as exc:
+            return Unreadable(BadFrame(f"a frame is unreadable: {exc}"), getattr(wire, "request_id", None))
+
+    def _decode_request(self, wire: RequestWire) -> f.RequestFrame:
+        cls = self._records.operations.get(wire.op)
+        if cls is None:
+            raise BadFrame(f"operation {wire.op!r} is unknown", op=wire.op)
+        return f.RequestFrame(wire.request_id, wire.op, self._record(wire.params, cls, wire.op))
+
+    def _decode_response(self, wire: ResponseWire) -> f.ResponseFrame:
+        name, is_many = wire.type.removesuffix("[]"), wire.type.endswith("[]")
+        if not wire.type:
+            return f.ResponseFrame(wire.request_id, _decode_any(wire.result))
+        parts = _decode_raw(wire.result) if is_many else [wire.result]
+        items = tuple([self._item(part, name) for part in parts])
+        return f.ResponseFrame(wire.request_id, items if is_many else items[0])
+
+    def _item(self, part: msgspec.Raw, name: str) -> Any:
+        if name == ENVELOPE:
+            return decode_envelope(part)
+        cls = self._records.results.get(name)
+        if cls is None:
+            raise BadFrame(f"result type {name!r} is unknown", type=name)
+        return self._record(_decode_any(part), cls, name)
+
+    def _record(self, value: Any, cls: type, name: str) -> Any:
+        try:
+            return self._records.structure(value, cls)
+        except AgorioError:
+            raise
+        except Exception as exc:  # the converter is given and may raise anything; to the peer all of it is a bad record
+            raise BadFrame(f"{name}: {exc}"[:1000], op=name) from exc
+
+
+def _raw(envelope: Envelope) -> msgspec.Raw:
+    return msgspec.Raw(encode_envelope(envelope))
+
+
+def _copied(source: Any, target: type) -> Any:
+    """A frame from its wire shape or the other way round: the fields have the same names and order."""
+    names = target.__struct_fields__ if issubclass(target, _Wire) else [x.name for x in attrs.fields(target)]
+    return target(*[getattr(source, name) for name in names])
+
+
+def _unreadable(data: bytes, exc: Exception) -> Unreadable:
+    """A frame that is none, with as much of its head as can be read."""
+    try:
+        head = _decode_head(data)
+    except (msgspec.DecodeError, RecursionError):
+        return Unreadable(BadFrame(f"no frame: {exc}"))
+    if head.kind not in KINDS:
+        return Unreadable(BadFrame(f"frame kind {head.kind[:64]!r} is unknown", kind=head.kind[:64]), head.request_id)
+    return Unreadable(BadFrame(f"a {head.kind} frame is unreadable: {exc}"), head.request_id)
