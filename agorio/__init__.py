@@ -25,6 +25,7 @@ from .actors.agents.handler import (
 from .actors.agents.hub_client import HubClient
 from .actors.agents.human import HumanClient
 from .actors.agents.mirror import TaskMirror
+from .actors.agents.resuming_link import LinkChange
 from .actors.agents.session import Session
 from .actors.agents.skills import Skill, parse_skill, render_skill
 from .actors.agents.stream import MemoryStream, Message, TaskEvent
@@ -41,6 +42,7 @@ from .actors.agents.views import (
     ViewRegistry,
     WindowedSummary,
 )
+from .actors.agents.websocket import WsLink
 from .actors.runtime.actor import Actor, Context, handles
 from .actors.runtime.child import Backoff, Child, Group
 from .actors.runtime.opening import open_supervisor, serve_supervisor
@@ -134,8 +136,12 @@ from .hub.hub import Hub
 from .hub.inbox import Redelivery
 from .hub.listeners import Listener, Subscribed
 from .hub.report import Health, HubStatistics
+from .hub.stores.check import check_store
+from .hub.stores.damage import Damage, Verification
+from .hub.stores.disk import DiskKnowledgeStore, DiskStatistics
 from .hub.stores.memory import MemoryKnowledgeStore
 from .hub.stores.protocol import Append, Document, KnowledgeStore, Put, Record
+from .hub.websocket import serve_ws
 from .mailbox.box import Mailbox, Statistics
 from .mailbox.envelope import Envelope, visible_to
 from .mailbox.errors import (
@@ -168,8 +174,43 @@ from .mailbox.errors import (
     TaskError,
     TurnError,
 )
-from .mailbox.events import *  # noqa: F403 - the EV_ and AUDIT_KIND_ names, all of them public
-from .mailbox.events import __all__ as _event_names
+from .mailbox.events import (
+    AUDIT_KIND_ACTOR_RESTARTED,
+    AUDIT_KIND_AGENT_ATTACHED,
+    AUDIT_KIND_AGENT_REGISTERED,
+    AUDIT_KIND_AGENT_UNREGISTERED,
+    AUDIT_KIND_DEAD_LETTER,
+    AUDIT_KIND_DENIED,
+    AUDIT_KIND_EXPECTATION_VIOLATED,
+    AUDIT_KIND_RESUME_SET,
+    AUDIT_KIND_RULE_SET,
+    AUDIT_KIND_SESSION_CLOSED,
+    AUDIT_KIND_SESSION_CREATED,
+    AUDIT_KIND_SESSION_EXPIRED,
+    AUDIT_KIND_SKILL_SET,
+    AUDIT_KIND_TASK_MIRROR_FAILED,
+    AUDIT_KIND_TASK_TERMINATED,
+    AUDIT_KIND_TURN_FAILED,
+    EV_CONTEXT_SET,
+    EV_EXPECTATION_VIOLATED,
+    EV_HANDOFF,
+    EV_PACKET,
+    EV_SESSION_CLOSED,
+    EV_SESSION_EXPIRED,
+    EV_SESSION_INVITE,
+    EV_SESSION_INVITE_ACK,
+    EV_SESSION_INVITE_REJECT,
+    EV_SESSION_OPENED,
+    EV_TASK_CANCEL_REQUEST,
+    EV_TASK_CANCELLED,
+    EV_TASK_COMPLETED,
+    EV_TASK_EXPIRED,
+    EV_TASK_FAILED,
+    EV_TASK_PROGRESS,
+    EV_TASK_STARTED,
+    EV_TEXT,
+    EV_TURN_SKIPPED,
+)
 from .mailbox.priority import Priority
 from .transports.frames import (
     AcceptFrame,
@@ -188,14 +229,58 @@ from .transports.frames import (
     UnsubscribeFrame,
     WelcomeFrame,
 )
+from .transports.limits import Limits
 from .transports.link import Link, LinkClient, LinkEndpoint
 from .transports.local import LocalLink, LocalLinkClient, LocalLinkEndpoint
+from .transports.reconnect import Reconnect
+from .transports.websocket_server import WebsocketServer
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "__version__",
+    "Reconnect",
+    "WebsocketServer",
+    "WsLink",
+    "serve_ws",
     "AGENT_CLIENT_DEP",
+    "AUDIT_KIND_ACTOR_RESTARTED",
+    "AUDIT_KIND_AGENT_ATTACHED",
+    "AUDIT_KIND_AGENT_REGISTERED",
+    "AUDIT_KIND_AGENT_UNREGISTERED",
+    "AUDIT_KIND_DEAD_LETTER",
+    "AUDIT_KIND_DENIED",
+    "AUDIT_KIND_EXPECTATION_VIOLATED",
+    "AUDIT_KIND_RESUME_SET",
+    "AUDIT_KIND_RULE_SET",
+    "AUDIT_KIND_SESSION_CLOSED",
+    "AUDIT_KIND_SESSION_CREATED",
+    "AUDIT_KIND_SESSION_EXPIRED",
+    "AUDIT_KIND_SKILL_SET",
+    "AUDIT_KIND_TASK_MIRROR_FAILED",
+    "AUDIT_KIND_TASK_TERMINATED",
+    "AUDIT_KIND_TURN_FAILED",
+    "ENVELOPE_DEP",
+    "EV_CONTEXT_SET",
+    "EV_EXPECTATION_VIOLATED",
+    "EV_HANDOFF",
+    "EV_PACKET",
+    "EV_SESSION_CLOSED",
+    "EV_SESSION_EXPIRED",
+    "EV_SESSION_INVITE",
+    "EV_SESSION_INVITE_ACK",
+    "EV_SESSION_INVITE_REJECT",
+    "EV_SESSION_OPENED",
+    "EV_TASK_CANCELLED",
+    "EV_TASK_CANCEL_REQUEST",
+    "EV_TASK_COMPLETED",
+    "EV_TASK_EXPIRED",
+    "EV_TASK_FAILED",
+    "EV_TASK_PROGRESS",
+    "EV_TASK_STARTED",
+    "EV_TEXT",
+    "EV_TURN_SKIPPED",
+    "HUB_DEP",
+    "SESSION_DEP",
     "AcceptFrame",
     "AccessBlock",
     "AccessDeniedError",
@@ -240,12 +325,14 @@ __all__ = [
     "ContextEquals",
     "ContextUpdates",
     "ConversationAdapter",
+    "Damage",
     "DeadLetterRecord",
     "DeadLettered",
     "Denied",
     "DiscussionAdapter",
+    "DiskKnowledgeStore",
+    "DiskStatistics",
     "Document",
-    "ENVELOPE_DEP",
     "Envelope",
     "EnvelopeAccepted",
     "EnvelopeRefused",
@@ -261,7 +348,6 @@ __all__ = [
     "GraphError",
     "GraphRegistry",
     "Group",
-    "HUB_DEP",
     "Handoff",
     "Health",
     "HelloFrame",
@@ -286,6 +372,8 @@ __all__ = [
     "LinkEndpoint",
     "LinkError",
     "Listener",
+    "Limits",
+    "LinkChange",
     "LocalLink",
     "LocalLinkClient",
     "LocalLinkEndpoint",
@@ -333,7 +421,6 @@ __all__ = [
     "Routing",
     "Rule",
     "RuleSet",
-    "SESSION_DEP",
     "Scene",
     "SendFrame",
     "Session",
@@ -375,6 +462,7 @@ __all__ = [
     "TurnError",
     "TurnFailed",
     "UnsubscribeFrame",
+    "Verification",
     "ViewPolicy",
     "ViewRegistry",
     "Violation",
@@ -382,8 +470,10 @@ __all__ = [
     "WelcomeFrame",
     "WindowedSummary",
     "WorkflowAdapter",
+    "__version__",
     "build_packet",
     "check_adapter",
+    "check_store",
     "current_task",
     "current_turn",
     "default_handler",
@@ -401,5 +491,4 @@ __all__ = [
     "stamp_dependencies",
     "task",
     "visible_to",
-    *_event_names,
 ]

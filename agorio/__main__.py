@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
+from .commands.arguments import add_commands
 from .demo.options import add_arguments
 
 
@@ -18,6 +19,7 @@ def build_parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="run a small newsroom of agents over your text files")
     add_arguments(demo)
     demo.set_defaults(run=_demo)
+    add_commands(commands)
     return parser
 
 

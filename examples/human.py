@@ -42,7 +42,7 @@ def subject(text: str) -> str:
 
 async def read_line() -> str:
     """A line from the person, read in a thread since a terminal blocks. If cancelled: the thread is left behind."""
-    line = await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True)
+    line: str = await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True)
     return line.strip()
 
 

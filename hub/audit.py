@@ -139,12 +139,21 @@ class AuditLog:
         return Append(STREAM, tuple(record._body for record in records))
 
     def committed(self, *records: AuditRecord) -> None:
-        """Tell the watchers of records that are durable now, in the order of the log."""
+        """Take records that are durable now into the chain, in the order of the log, and tell of them."""
+        self.chained(*records)
+        self.announce(*records)
+
+    def announce(self, *records: AuditRecord) -> None:
+        """Tell the watchers of records that are in the chain."""
+        for record in records:
+            for watcher in tuple(self._watchers):
+                watcher(record)
+
+    def chained(self, *records: AuditRecord) -> None:
+        """Take records into the chain in the step in which they became durable: the log's order is the chain's."""
         self.total_records += len(records)
         for record in records:
             self._chain.extend(record._body)
-            for watcher in tuple(self._watchers):
-                watcher(record)
         if self._news is not None:
             self._ring()
         if self.anchor.sequence >= self._anchored + ANCHOR_EVERY:
@@ -261,7 +270,8 @@ class AuditLog:
             elif self._is_closed:
                 return [], after
             else:
-                self._news = self._news or trio.Event()
+                if self._news is None:
+                    self._news = trio.Event()
                 await self._news.wait()
 
     def _ring(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ..actors.sessions.lifecycle import recipients
 from ..mailbox.clock import Clock, parse_iso
@@ -12,12 +12,16 @@ from ..mailbox.errors import AgorioError, StoreError
 from ..mailbox.events import INVITE_ANSWERS, LIFECYCLE_EVENTS, SESSION_END
 from .directory import Directory
 from .governance import Grant
+from .inbox import Inbox
 from .log_writer import LogWriter
 from .session import Answer, SessionCell, stream_of
 from .stores.protocol import NowaitStore, Put
 
 if TYPE_CHECKING:
     from .sessions import Sessions
+
+
+_NO_SLOTS: Final[dict[Inbox, bool]] = {}
 
 
 class Delivery:
@@ -34,7 +38,7 @@ class Delivery:
         """Hand a durable envelope to every recipient's inbox."""
         if envelope.event_type in INVITE_ANSWERS:
             return  # an answer is for the hub; everybody may read it in the log
-        reserved = {inbox.agent_id: held for inbox, held in grant.slots} if grant is not None else {}
+        reserved = grant.slots if grant is not None else _NO_SLOTS
         expires_at = None if envelope.ttl_seconds is None else expiry(envelope)
         log, get = cell.log, self._directory.get
         for agent_id in recipients(cell.setup, envelope):
@@ -42,12 +46,9 @@ class Delivery:
             if entry is None:
                 continue
             log.expect(agent_id)
-            entry.inbox.deliver(envelope, reserved.pop(agent_id, False), expires_at)
-        if grant is not None:
-            grant.slots = [(inbox, held) for inbox, held in grant.slots if inbox.agent_id in reserved]
-            for inbox, held in grant.slots:
-                if held:
-                    inbox.give_back()  # unregistered between judging and commit
+            entry.inbox.deliver(envelope, reserved.pop(entry.inbox, False), expires_at)
+        if grant is not None and reserved:
+            grant.give_back_slots()  # unregistered between judging and commit
 
     def settled(self, agent_id: str, envelope: Envelope) -> None:
         """A delivery is handled or given up: move the cursor on."""

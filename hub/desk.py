@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Final, cast
 
 import attrs
 
@@ -36,12 +37,19 @@ class Delivery:
     """When an undelivered envelope becomes a dead letter, seconds since 1970."""
 
 
+# Most deliveries go out as they come, so a line makes its queue when something has to wait. Until then it has this: it
+# reads like an empty queue, and nothing can be added to it by mistake.
+_EMPTY: Final = cast("deque[Delivery]", ())
+
+
 @attrs.define
 class Line:
     """The deliveries of one session to one agent."""
 
-    queued: deque[Delivery] = attrs.field(factory=deque)
-    """Not pushed yet, in order."""
+    queued: deque[Delivery] = _EMPTY
+    """Not pushed yet, in order; changed by the methods below only."""
+    ranks: dict[int, int] = attrs.field(factory=dict)
+    """How many of them have which priority."""
     out: dict[int, Delivery] = attrs.field(factory=dict)
     """Pushed and not acknowledged, by sequence."""
     counted_out: int = 0
@@ -58,6 +66,39 @@ class Line:
     """The number of its entry in the heap; 0 where it has none."""
     entry_priority: int = 0
     """That entry's priority."""
+
+    def append(self, delivery: Delivery) -> None:
+        """Queue a delivery."""
+        if self.queued is _EMPTY:
+            self.queued = deque()
+        self.queued.append(delivery)
+        self._count(delivery, 1)
+
+    def popleft(self) -> Delivery:
+        """Take the first one out."""
+        delivery = self.queued.popleft()
+        self._count(delivery, -1)
+        return delivery
+
+    def remove(self, delivery: Delivery) -> None:
+        """Take one out of the middle."""
+        self.queued.remove(delivery)
+        self._count(delivery, -1)
+
+    def refill(self, deliveries: Iterable[Delivery]) -> None:
+        """Queue these and no others."""
+        self.queued = deque(deliveries)
+        self.ranks.clear()
+        for delivery in self.queued:
+            self._count(delivery, 1)
+
+    def _count(self, delivery: Delivery, change: int) -> None:
+        rank = int(delivery.envelope.priority)
+        count = self.ranks.get(rank, 0) + change
+        if count:
+            self.ranks[rank] = count
+        else:
+            del self.ranks[rank]
 
 
 class Desk:
@@ -81,13 +122,27 @@ class Desk:
         """Pending deliveries that take a slot."""
         return sum(d.counted for line in self._lines.values() for d in (*line.queued, *line.out.values()))
 
+    def pass_through(self, delivery: Delivery) -> bool:
+        """Whether the delivery may go out as it comes; it counts as out then. Nothing may wait that would go first."""
+        envelope = delivery.envelope
+        if self._heap or self._express or not delivery.counted or envelope.session_id in self._lines:
+            return False
+        if self.window is not None and self.in_flight >= self.window:
+            return False
+        line = self._lines[envelope.session_id] = Line()
+        line.out[envelope.sequence] = delivery
+        line.counted_out = 1
+        delivery.attempt += 1
+        self.in_flight += 1
+        return True
+
     def add(self, delivery: Delivery) -> None:
         """Put a delivery into its session's line."""
         session_id = delivery.envelope.session_id
         line = self._lines.get(session_id)
         if line is None:
             line = self._lines[session_id] = Line()
-        line.queued.append(delivery)
+        line.append(delivery)
         if delivery.envelope.event_type in SESSION_END:
             line.free = line.ended = True
         if line.free or not delivery.counted:
@@ -105,8 +160,9 @@ class Desk:
 
     def _enter_again(self, session_id: str, line: Line) -> None:
         if line.queued:
-            self._express.append(session_id)
-            self._enter(session_id, line, max(d.envelope.priority for d in line.queued))
+            if line.free or not line.queued[0].counted:
+                self._express.append(session_id)
+            self._enter(session_id, line, max(line.ranks))
 
     @property
     def has_work(self) -> bool:
@@ -149,7 +205,7 @@ class Desk:
             self._push_head(line, pushed)
 
     def _push_head(self, line: Line, pushed: list[Delivery]) -> None:
-        delivery = line.queued.popleft()
+        delivery = line.popleft()
         delivery.attempt += 1
         line.out[delivery.envelope.sequence] = delivery
         line.counted_out += delivery.counted
@@ -165,7 +221,7 @@ class Desk:
                 self._enter_again(session_id, line)
             elif not line.out:
                 del self._lines[session_id]
-                if line.free and delivery.envelope.event_type not in SESSION_END:
+                if line.free and not line.ended:
                     self._lines[session_id] = Line(free=True)
         return delivery
 
@@ -196,7 +252,7 @@ class Desk:
         """Take a queued delivery out."""
         session_id = delivery.envelope.session_id
         line = self._lines[session_id]
-        line.queued.remove(delivery)
+        line.remove(delivery)
         if not any(waiting.attempt for waiting in line.queued):
             line.held_until = 0.0
             self._held.pop(session_id, None)
@@ -207,8 +263,7 @@ class Desk:
 
     def _requeue(self, line: Line, deliveries: list[Delivery]) -> None:
         line.retried = True
-        merged = sorted((*deliveries, *line.queued), key=lambda d: d.envelope.sequence)
-        line.queued = deque(merged)
+        line.refill(sorted((*deliveries, *line.queued), key=lambda d: d.envelope.sequence))
 
     def watch(self, session_id: str) -> None:
         """Push this session's deliveries from now on, whatever the window."""
@@ -259,22 +314,18 @@ class Desk:
 
     def drop_oldest(self) -> Delivery | None:
         """Take out the oldest counted delivery that is not out; None where all are."""
-        best: tuple[str, Line, int] | None = None
-        best_id = ""
-        for session_id, line in self._lines.items():
-            for index, delivery in enumerate(line.queued):
-                if delivery.counted:
-                    if best is None or delivery.envelope.envelope_id < best_id:
-                        best, best_id = (session_id, line, index), delivery.envelope.envelope_id
-                    break
-        if best is None:
-            return None
-        session_id, line, index = best
-        dropped = line.queued[index]
-        del line.queued[index]
-        if not line.queued and not line.out and not line.free:
-            del self._lines[session_id]
-        return dropped
+        oldest: Delivery | None = None
+        for line in self._lines.values():
+            first = next((delivery for delivery in line.queued if delivery.counted), None)
+            if first is not None and (oldest is None or first.envelope.envelope_id < oldest.envelope.envelope_id):
+                oldest = first
+        if oldest is not None:
+            session_id = oldest.envelope.session_id
+            line = self._lines[session_id]
+            line.remove(oldest)
+            if not line.queued and not line.out and not line.free:
+                del self._lines[session_id]
+        return oldest
 
     def take_expired(self, now: float) -> list[Delivery]:
         """Take out the queued deliveries whose time to live is over."""
@@ -284,12 +335,14 @@ class Desk:
         """Take out the queued deliveries that are not wanted any more."""
         taken = []
         for session_id, line in list(self._lines.items()):
-            found = [delivery for delivery in line.queued if unwanted(delivery)]
-            if found:
-                line.queued = deque([delivery for delivery in line.queued if not unwanted(delivery)])
-                taken.extend(found)
-                if not line.queued and not line.out and not line.free:
-                    del self._lines[session_id]
+            kept: list[Delivery] = []
+            for delivery in line.queued:
+                (taken if unwanted(delivery) else kept).append(delivery)
+            if len(kept) < len(line.queued):
+                line.refill(kept)
+            if not kept and not line.out and not line.free:
+                del self._lines[session_id]
+                self._held.pop(session_id, None)
         return taken
 
     def take_all(self) -> list[Delivery]:

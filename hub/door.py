@@ -16,6 +16,7 @@ import attrs
 import trio
 
 from ..actors.sessions.operations import AuthChallenge, CancelRequest, Operation, Register
+from ..actors.sessions.typed import checked
 from ..mailbox.clock import iso
 from ..mailbox.envelope import Envelope
 from ..mailbox.errors import (
@@ -52,7 +53,6 @@ from .denials import Denials
 from .directory import Entry
 from .governance import MustWait
 from .session import SessionCell
-from .typed import checked
 
 if TYPE_CHECKING:
     from .services import Services
@@ -168,7 +168,10 @@ class Door:
     async def _send_when_room(self, connection: Connection, frame: SendFrame, wait: MustWait) -> None:
         with suppress(ActorStopped):  # unregistered meanwhile: the send is judged again, without that recipient
             await wait.inbox.wait_for_slot()
-        self._send(connection, frame)
+        try:
+            self._send(connection, frame)
+        finally:
+            wait.inbox.let_go()
 
     async def _answer_read(self, connection: Connection, frame: SendFrame, needs: NeedsRead) -> None:
         envelope = await self._services.sessions.delivery.read_one(needs.cell.session_id, needs.sequence)

@@ -193,7 +193,8 @@ class Expectations:
             self._watches.pop(session_id, None)
         else:
             following = next_due(await self._fold(cell, watch), cell.setup, self._evaluators)
-            self._set(session_id, watch, math.inf if following is None else following.at)
+            at = math.inf if following is None else following.at
+            self._set(session_id, watch, at if at > now else now + RETRY)  # what could not be noted fires again later
         return len(violations)
 
     async def _fold(self, cell: SessionCell, watch: Watch) -> Activity:
@@ -246,10 +247,10 @@ class Expectations:
         def done(error: AgorioError | None) -> None:
             if error is not None:  # nothing has happened: fold anew, and fire again
                 watch.activity, watch.live, watch.folded = None, None, 0
-                self._set(cell.session_id, watch, self._clock.time())
+                self._set(cell.session_id, watch, self._clock.time() + RETRY)
 
-        assert watch.activity is not None
-        watch.activity = mark_fired(watch.activity, due.key)
+        if watch.activity is not None:  # None where noting the violation before this one has failed
+            watch.activity = mark_fired(watch.activity, due.key)
         audience = None if expectation.on_violation == "warn" else ()
         self._sessions.command(cell, Note(EV_EXPECTATION_VIOLATED, data, audience), done, (record,))
 

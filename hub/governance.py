@@ -59,20 +59,24 @@ class Arbiter:
 class Grant:
     """What an admitted envelope holds: slots in inboxes, a token. It is used up by delivery or given back."""
 
-    slots: list[tuple[Inbox, bool]] = attrs.field(factory=list)
+    slots: dict[Inbox, bool] = attrs.field(factory=dict)
     """Recipients' inboxes, and whether a slot was taken in each."""
     bucket: TokenBucket | None = None
     """The sender's bucket, where a token was taken."""
 
     def give_back(self) -> None:
         """The envelope was refused after all."""
-        for inbox, reserved in self.slots:
-            if reserved:
-                inbox.give_back()
-        self.slots.clear()
+        self.give_back_slots()
         if self.bucket is not None:
             self.bucket.give_back()
             self.bucket = None
+
+    def give_back_slots(self) -> None:
+        """Slots that delivery has not used: their agents are gone."""
+        for inbox, reserved in self.slots.items():
+            if reserved:
+                inbox.give_back()
+        self.slots.clear()
 
 
 class MustWait(Exception):
@@ -94,7 +98,8 @@ class Governance:
 
     def check_send(self, envelope: Envelope, sender: Entry, recipients: list[Entry], counted: bool) -> Grant:
         """Admit an envelope or raise its refusal; `MustWait` where the only obstacle is a full `block` inbox."""
-        self._check_depth(envelope.depth, sender)
+        if envelope.depth:
+            self._check_depth(envelope.depth, sender)
         for recipient in recipients:
             reason = may_talk(sender, recipient)
             if reason is not None:
@@ -140,7 +145,7 @@ class Governance:
         for recipient in recipients:
             inbox = recipient.inbox
             try:
-                grant.slots.append((inbox, inbox.reserve()))
+                grant.slots[inbox] = inbox.reserve()
             except InboxFull:
                 grant.give_back()
                 if inbox.overflow == "block":

@@ -24,6 +24,7 @@ from ..actors.sessions.identity import Passport, Resume
 from ..actors.sessions.metadata import SessionMetadata
 from ..actors.sessions.rule import Rule
 from ..actors.sessions.tasks import TaskMetadata
+from ..actors.sessions.typed import checked
 from ..mailbox.clock import Clock, as_clock
 from ..mailbox.envelope import Envelope
 from ..mailbox.errors import HubClosedError, InvalidInput, QuarantinedError
@@ -48,7 +49,6 @@ from .report import Health, HubStatistics, agent_info, health_of, statistics_of
 from .services import Services, Settings
 from .stores.protocol import KnowledgeStore
 from .sweepers import sweep_ttl, sweeper_child
-from .typed import checked
 
 TOP = "hub"
 

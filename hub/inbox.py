@@ -56,6 +56,7 @@ class Inbox:
 
     __slots__ = (
         "_dead",
+        "_kept",
         "_pumping",
         "_redelivery",
         "_settled",
@@ -94,6 +95,7 @@ class Inbox:
         self.connection: Connection | None = None
         self.wake: Callable[[float], None] | None = None
         self._wake_at = math.inf
+        self._kept = 0
         self._pumping = False
         self.expiring = False
         self.refuses: Callable[[Envelope], str | None] = lambda envelope: None
@@ -114,16 +116,28 @@ class Inbox:
 
     def reserve(self) -> bool:
         """Take a slot; True where one was taken. Raises `InboxFull` under `reject` and `block`."""
+        if self._kept:
+            self._kept -= 1
+            return True
         if self.overflow in ("drop_oldest", "drop_newest") and self.mailbox.free < 1:
             return False
-        self.mailbox.put_nowait(_TOKEN)
-        self.mailbox.take_nowait(lease=True)
+        self.mailbox.lease_nowait()
         return True
 
     async def wait_for_slot(self) -> None:
-        """Wait until the inbox has room. If cancelled: no slot is taken."""
+        """Wait for room and keep it for the `reserve` that follows; `let_go` of it then. If cancelled: no slot is taken.
+
+        Waiting in line and then racing for the slot would hand it from one waiter to the next for ever.
+        """
         await self.mailbox.put(_TOKEN)
-        self.mailbox.take_nowait()
+        self.mailbox.take_nowait(lease=True)
+        self._kept += 1
+
+    def let_go(self) -> None:
+        """Return a kept slot that nobody has reserved after all."""
+        if self._kept:
+            self._kept -= 1
+            self.mailbox.release()
 
     def give_back(self) -> None:
         """Return a reserved slot."""
@@ -131,30 +145,38 @@ class Inbox:
 
     def deliver(self, envelope: Envelope, reserved: bool, expires_at: float | None) -> None:
         """Hand over an accepted envelope. One without a slot drops the oldest or itself, by the policy."""
-        counted = is_counted(envelope)
+        counted = reserved or is_counted(envelope)
         if counted and not reserved and not self._make_room(envelope):
             return
-        self.expiring = self.expiring or expires_at is not None
-        self.desk.add(Delivery(envelope, counted, 0, expires_at))
-        if self.connection is not None:
+        if expires_at is not None:
+            self.expiring = True
+        delivery = Delivery(envelope, counted, 0, expires_at)
+        if expires_at is None and self.connection is not None and not self._pumping and self.desk.pass_through(delivery):
+            self._notify(delivery, self.connection)
+        else:
+            self.desk.add(delivery)
             self.pump()
+
+    def _notify(self, delivery: Delivery, connection: Connection) -> None:
+        try:
+            connection.send_nowait(NotifyFrame(self.agent_id, delivery.envelope, delivery.attempt))
+        except LinkClosed:
+            self.disconnect(connection)
 
     def _make_room(self, envelope: Envelope) -> bool:
         if self.mailbox.free >= 1:
             return self.reserve()
         victim = self.desk.drop_oldest() if self.overflow == "drop_oldest" else None
-        if victim is None:
-            self._dead(self.agent_id, envelope, self.overflow, 0)
-            return False
-        self._dead(self.agent_id, victim.envelope, self.overflow, victim.attempt)
-        return True  # the victim's slot passes to the newcomer
+        dropped = envelope if victim is None else victim.envelope
+        self._dead(self.agent_id, dropped, self.overflow, 0 if victim is None else victim.attempt)
+        self._settled(self.agent_id, dropped)
+        return victim is not None  # the victim's slot passes to the newcomer
 
     def restore(self, envelope: Envelope, attempt: int = 0, expires_at: float | None = None) -> None:
         """Take up a delivery that was pending before a restart, past the cap if need be."""
         counted = is_counted(envelope)
         if counted:
-            self.mailbox.put_nowait(_TOKEN, force=True)
-            self.mailbox.take_nowait(lease=True)
+            self.mailbox.lease_nowait(force=True)
         self.expiring = self.expiring or expires_at is not None
         self.desk.add(Delivery(envelope, counted, attempt, expires_at))
 

@@ -6,15 +6,17 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from ..actors.sessions.operations import ReadWal
+from ..actors.sessions.typed import checked
 from ..mailbox.codec import decode_envelope
 from ..mailbox.envelope import Envelope, visible_to
 from ..mailbox.errors import InvalidInput
 from .session import stream_of
 from .stores.protocol import KnowledgeStore, NowaitStore, Record
-from .typed import checked
 
 PAGE = 512
 MAX_PAGE = 4096
+# A page must fit into one message of every link; the reader reads on after its last envelope.
+PAGE_BYTES = 512 * 1024
 
 
 class Reader:
@@ -70,7 +72,7 @@ class Reader:
 class _Page:
     """Collects what a reader may see of one page, from the front, or from the end where the tail is asked for."""
 
-    __slots__ = ("_found", "_from", "_limit", "_readers", "_tail", "_to")
+    __slots__ = ("_bytes", "_found", "_from", "_limit", "_readers", "_tail", "_to")
 
     def __init__(self, op: ReadWal, readers: tuple[str, ...], last: int) -> None:
         self._readers = readers
@@ -79,6 +81,7 @@ class _Page:
         self._from = op.after
         self._to = last if op.before is None else min(last, op.before - 1)
         self._found: list[Envelope] = []
+        self._bytes = PAGE_BYTES
 
     def next_span(self) -> tuple[int, int] | None:
         """The `(after, limit)` to read next; None where the page is full or the log is read."""
@@ -94,10 +97,17 @@ class _Page:
         return self._from - count, count
 
     def add(self, records: list[Record]) -> None:
-        """Take in records."""
-        envelopes = [decode_envelope(record.body) for record in records]
-        seen = [one for one in envelopes if any(visible_to(one, reader) for reader in self._readers)]
-        self._found = [*seen, *self._found] if self._tail else [*self._found, *seen]
+        """Take in records, as many as the page has room for; the first always."""
+        seen: list[Envelope] = []
+        for record in reversed(records) if self._tail else records:
+            envelope = decode_envelope(record.body)
+            if any(visible_to(envelope, reader) for reader in self._readers):
+                self._bytes -= len(record.body)
+                if self._bytes < 0 and (seen or self._found):
+                    self._limit = len(self._found) + len(seen)
+                    break
+                seen.append(envelope)
+        self._found = [*reversed(seen), *self._found] if self._tail else [*self._found, *seen]
 
     def result(self) -> tuple[Envelope, ...]:
         """The page in log order."""

@@ -6,41 +6,66 @@ One unreadable document or log is set aside and reported; everything else works.
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING
+
+import trio
 
 from ..actors.sessions.tasks import TaskMetadata
 from ..mailbox.errors import AgorioError
 from .records import StoredAgent, from_bytes
 from .sessions import StoredSession
+from .stores.damage import CheckedStore
 from .stores.protocol import Document
 
 if TYPE_CHECKING:
     from .services import Services
 
 PAGE = 1024
+LANES = 16  # sessions at a time: most of recovering one is waiting for the store's thread
+RecoverOne = Callable[["Services", Document], Awaitable[None]]
 _log = logging.getLogger("agorio.hub")
 
 
 async def recover(services: Services) -> None:
     """Take up where the last hub on this store left off. If cancelled: the hub does not open."""
+    await _note_damage(services)
     await _each(services, "agent/", _recover_agent)
     await _each(services, "observed/", _recover_track_record)
-    await _each(services, "open/", _recover_session)
+    await _each(services, "open/", _recover_session, LANES)
     await _each(services, "running/", _recover_task)
     for entry in services.directory:
         services.ids.floor(entry.agent_id)
 
 
-async def _each(services: Services, prefix: str, recover_one: object) -> None:
+async def _note_damage(services: Services) -> None:
+    """What the store could not read when it opened; its scans leave that out."""
+    if not isinstance(services.store, CheckedStore):
+        return
+    for damage in await services.store.damaged():
+        services.quarantined[f"{damage.kind} {damage.name}"] = damage.detail
+        prefix, _, session_id = damage.name.partition("/")
+        if damage.kind == "document" and prefix == "open":
+            services.sessions.quarantined[session_id] = damage.detail
+
+
+async def _each(services: Services, prefix: str, recover_one: RecoverOne, lanes: int = 1) -> None:
     after = ""
     while page := await services.store.scan(prefix, after, PAGE):
         after = page[-1].key
-        for document in page:
-            try:
-                await recover_one(services, document)  # type: ignore[operator]  # one of the two below
-            except AgorioError as error:
-                _log.warning("%s is set aside: %s", document.key, error)
-                services.quarantined[document.key] = str(error)
+        documents = iter(page)
+        async with trio.open_nursery() as nursery:
+            for _ in range(lanes):
+                nursery.start_soon(_recover_all, services, documents, recover_one)
+
+
+async def _recover_all(services: Services, documents: Iterator[Document], recover_one: RecoverOne) -> None:
+    for document in documents:
+        try:
+            await recover_one(services, document)
+        except AgorioError as error:
+            _log.warning("%s is set aside: %s", document.key, error)
+            services.quarantined[document.key] = str(error)
 
 
 async def _recover_agent(services: Services, document: Document) -> None:

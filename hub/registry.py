@@ -38,7 +38,7 @@ from ..mailbox.events import (
     AUDIT_KIND_RULE_SET,
     AUDIT_KIND_SKILL_SET,
 )
-from .audit import AuditLog
+from .audit import AuditLog, AuditRecord
 from .auth import AuthRegistry, unproven
 from .directory import Directory, Entry
 from .governance import Governance
@@ -101,6 +101,10 @@ class Registry:
         assert self.ask is not None
         return await self.ask(_Do(work))
 
+    async def _write(self, change: Put, *records: AuditRecord) -> None:
+        """Make a change durable together with its audit records, which stand in the chain from that step on."""
+        await self._writer.write(change, self._audit.change(*records), then=lambda: self._audit.chained(*records))
+
     # Registration.
 
     async def register(self, op: Register) -> tuple[Registered, Entry]:
@@ -143,9 +147,10 @@ class Registry:
         resume = attrs.evolve(op.resume or Resume(), observed={}, last_updated=now, version=1)
         stored = StoredAgent(stamped, resume, op.rule or Rule(), op.skill_md)
         record = self._audit.record(AUDIT_KIND_AGENT_REGISTERED, agent_id=stamped.agent_id, name=stamped.name)
-        await self._writer.write(Put(_key(stamped.agent_id), to_bytes(stored), 0), self._audit.change(record))
-        self._audit.committed(record)
-        return self.admit(stored)
+        await self._write(Put(_key(stamped.agent_id), to_bytes(stored), 0), record)
+        entry = self.admit(stored)
+        self._audit.announce(record)
+        return entry
 
     def admit(self, stored: StoredAgent) -> Entry:
         """Give a stored identity its inbox and its actor."""
@@ -186,12 +191,12 @@ class Registry:
             self._audit.record(kind, agent_id=entry.agent_id, name=entry.name, **_facts(kind, stored), **fields)
             for kind in kinds
         ]
-        await self._writer.write(Put(_key(entry.agent_id), to_bytes(stored)), self._audit.change(*records))
+        await self._write(Put(_key(entry.agent_id), to_bytes(stored)), *records)
         if stored.resume.observed is not entry.resume.observed:  # a task has ended while this was being written
             stored = attrs.evolve(stored, resume=attrs.evolve(stored.resume, observed=entry.resume.observed))
         rule_changed = stored.rule is not entry.rule
         self._directory.replace(entry, stored)
-        self._audit.committed(*records)
+        self._audit.announce(*records)
         if rule_changed:
             self._governance.follow_rate(entry)
             entry.inbox.set_block(stored.rule.inbox)
@@ -218,7 +223,7 @@ class Registry:
     async def _unregister(self, agent_id: str) -> None:
         entry = self._directory.entry(agent_id)
         record = self._audit.record(AUDIT_KIND_AGENT_UNREGISTERED, agent_id=entry.agent_id, name=entry.name)
-        await self._writer.write(Put(_key(entry.agent_id), None), self._audit.change(record))
+        await self._write(Put(_key(entry.agent_id), None), record)
         self.owner_gone(entry)
         for session_id in list(entry.sessions):
             cell = self._sessions.resident(session_id)
@@ -230,7 +235,7 @@ class Registry:
         self._directory.remove(entry.agent_id)
         assert self.agents is not None
         self.agents.stop_soon(_actor_name(entry))
-        self._audit.committed(record)
+        self._audit.announce(record)
 
     # Records.
 

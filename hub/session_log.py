@@ -45,13 +45,16 @@ class SessionLog:
             self.cursors[agent_id] = max(sequence, self.cursors.get(agent_id, 0), *(above or ()))
             self.above.pop(agent_id, None)
             return
-        cursor = max(lowest_pending - 1, self.cursors.get(agent_id, 0))
+        before = self.cursors.get(agent_id, 0)
+        cursor = max(lowest_pending - 1, before)
         self.cursors[agent_id] = cursor
-        beyond = {s for s in (*(above or ()), sequence) if s > cursor}
-        if beyond:
-            self.above[agent_id] = beyond
-        else:
-            self.above.pop(agent_id, None)
+        if above is None:
+            above = self.above[agent_id] = set()
+        above.add(sequence)
+        if cursor > before or sequence <= cursor:
+            above = self.above[agent_id] = {s for s in above if s > cursor}
+            if not above:
+                del self.above[agent_id]
 
     def handled(self, agent_id: str, sequence: int) -> bool:
         """Whether the member has handled the delivery of that sequence."""

@@ -101,6 +101,8 @@ class Subscriptions:
 
     def publish(self, envelope: Envelope) -> None:
         """Show a durable envelope to those who are live; the others will read it from the log."""
+        if not self._by_session:
+            return
         for subscription in tuple(self._by_session.get(envelope.session_id, ())):
             if subscription.replaying:
                 continue

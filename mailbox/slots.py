@@ -5,8 +5,8 @@ bound. So is the parking of tasks (`box.py`, behind the hooks `_wake_consumer` a
 let a waiting sender in at every receive, also where the received item is leased and no slot became free.
 
 Two numbers carry the speed. Below `_plain_below` used slots a put is one append to the channel; it is -1 whenever
-something is special (engaged lanes, a closed box, no channel yet). `_fast_below` is the same while the consumer is awake
-and -1 while it sleeps and must be woken.
+something is special (engaged lanes, a closed box, no channel yet). `_fast_below` is the same while the consumer is
+awake, and -1 while it sleeps and must be woken.
 """
 
 from __future__ import annotations
@@ -155,14 +155,14 @@ class Slots(Generic[T]):
         return batch + self._take_many(max_items - len(batch), lease)
 
     @enable_ki_protection
-    def lease_nowait(self) -> None:
+    def lease_nowait(self, *, force: bool = False) -> None:
         """Take a slot, as a put and a leased take of the same item would, for what waits elsewhere; `release` frees it.
 
-        Raises `InboxFull`, whatever the policy, or `ActorStopped`; nothing was changed then.
+        `force` passes the cap. Raises `InboxFull`, whatever the policy, or `ActorStopped`; nothing was changed then.
         """
         if self._closed:
             raise self._stopped()
-        if self._used >= self._capacity:
+        if self._used >= self._capacity and not force:
             raise self._full()
         self._used += 1
         self._leased += 1

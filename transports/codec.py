@@ -20,14 +20,15 @@ import msgspec
 
 from ..mailbox.codec import decode_envelope, encode_envelope
 from ..mailbox.envelope import Envelope
-from ..mailbox.errors import AgorioError, BadFrame
+from ..mailbox.errors import AgorioError, BadFrame, InvalidInput
 from ..mailbox.frozen import MAX_DEPTH as PAYLOAD_DEPTH
 from ..mailbox.frozen import freeze
 from . import frames as f
 from .limits import Limits
 
 ENVELOPE: Final = "Envelope"
-MAX_DEPTH: Final = PAYLOAD_DEPTH + 8  # the array, the frame, the record around a payload
+OUTER_DEPTH: Final = 8  # the array, the frame, the records around a payload
+MAX_DEPTH: Final = PAYLOAD_DEPTH + OUTER_DEPTH
 _STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _STEPS: Final = [(byte in b"[{") - (byte in b"]}") for byte in range(256)]
 _ALL_BUT_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in b"[]{}")
@@ -180,7 +181,7 @@ _decode_many = msgspec.json.Decoder(list[AnyWire]).decode
 _decode_raw = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_any = msgspec.json.decode
 _decode_head = msgspec.json.Decoder(_Head).decode
-_FAULTS = (ValueError, TypeError, RecursionError)
+_FAULTS = (ValueError, TypeError, AttributeError, RecursionError)
 KINDS: Final = frozenset(str(wire.__struct_config__.tag) for wire in _Wire.__subclasses__())
 
 
@@ -210,7 +211,7 @@ class Codec:
             f.SubscribeFrame: lambda x: _encode(_copied(x, SubscribeWire)),
             f.UnsubscribeFrame: lambda x: _encode(UnsubscribeWire(x.subscription_id)),
             f.EventFrame: lambda x: _encode(EventWire(x.subscription_id, _raw(x.envelope))),
-            f.RequestFrame: lambda x: _encode(RequestWire(x.request_id, x.op, records.unstructure(x.params))),
+            f.RequestFrame: lambda x: _encode(RequestWire(x.request_id, x.op, self._params(x.op, x.params))),
             f.ResponseFrame: self._encode_response,
             f.PingFrame: lambda x: _encode(PingWire(x.nonce)),
             f.PongFrame: lambda x: _encode(PongWire(x.nonce)),
@@ -218,7 +219,7 @@ class Codec:
         self._decoders: dict[type, Callable[[Any], f.Frame]] = {
             HelloWire: lambda x: f.HelloFrame(x.versions, x.client),
             WelcomeWire: lambda x: f.WelcomeFrame(x.endpoint_id, x.hub_time, x.version, x.limits),
-            SendWire: lambda x: f.SendFrame(x.request_id, decode_envelope(x.envelope)),
+            SendWire: lambda x: f.SendFrame(x.request_id, _said(x.envelope)),
             AcceptWire: lambda x: f.AcceptFrame(x.request_id, decode_envelope(x.envelope), x.duplicate),
             ErrorWire: lambda x: f.ErrorFrame(x.code, x.message, x.request_id, x.details),
             NotifyWire: lambda x: f.NotifyFrame(x.recipient_id, decode_envelope(x.envelope), x.attempt),
@@ -265,6 +266,13 @@ class Codec:
             plain = self._plain(result) if name else freeze(result, "result")
         return _encode(ResponseWire(frame.request_id, msgspec.Raw(_encode(plain)), name))
 
+    def _params(self, op: str, params: Any) -> Any:
+        """Checked here, so that what JSON would lose (a class, a NaN) is refused as over any other link."""
+        cls = self._records.operations.get(op)
+        if cls is not None and not isinstance(params, cls):
+            raise BadFrame(f"operation {op!r} takes a {cls.__name__}, not a {type(params).__name__}")
+        return freeze(self._records.unstructure(params), "params", -OUTER_DEPTH)
+
     def _plain(self, record: Any) -> Any:
         return _raw(record) if type(record) is Envelope else self._records.unstructure(record)
 
@@ -290,7 +298,7 @@ class Codec:
                 raise BadFrame(f"a message has more than {self._limits.max_message} bytes")
             if not data.isascii() and data is message:
                 data.decode()
-        except UnicodeError as exc:
+        except (UnicodeEncodeError, UnicodeDecodeError) as exc:
             raise BadFrame(f"a message is no UTF-8: {exc.reason}") from exc
         if depth_exceeds(data, MAX_DEPTH):
             raise BadFrame(f"a message is nested deeper than {MAX_DEPTH} levels")
@@ -348,14 +356,22 @@ class Codec:
         except AgorioError:
             raise
         except Exception as exc:  # the converter is given and may raise anything; to the peer all of it is a bad record
-            raise BadFrame(f"{name}: {exc}"[:1000], op=name) from exc
+            raise InvalidInput(f"{name}: {exc}"[:1000]) from exc
 
 
 def _raw(envelope: Envelope) -> msgspec.Raw:
     return msgspec.Raw(encode_envelope(envelope))
 
 
-def _copied(source: Any, target: type) -> Any:
+def _said(body: msgspec.Raw) -> Envelope:
+    """An envelope to be judged. One with a bad field is refused as over any other link, not as a broken frame."""
+    try:
+        return decode_envelope(body)
+    except BadFrame as error:
+        raise InvalidInput(str(error)) from error
+
+
+def _copied(source: Any, target: Any) -> Any:
     """A frame from its wire shape or the other way round: the fields have the same names and order."""
     names = target.__struct_fields__ if issubclass(target, _Wire) else [x.name for x in attrs.fields(target)]
     return target(*[getattr(source, name) for name in names])

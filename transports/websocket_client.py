@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from typing import Final
+from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
 import attrs
@@ -15,6 +15,7 @@ from .codec import Codec, Records
 from .frames import ErrorFrame, Frame, WelcomeFrame
 from .guarded_stream import READ_BYTES, GuardedStream
 from .limits import MIB, Limits
+from .reconnect import RECONNECT, Reconnect
 from .websocket import SUBPROTOCOL, WebsocketEnd
 
 HIGH_WATER: Final = MIB
@@ -23,31 +24,11 @@ PORTS: Final = {"ws": 80, "wss": 443}
 CLIENT_LIMITS: Final = Limits(max_message=4 * MIB, max_outgoing=MIB, messages_per_second=1e6, bytes_per_second=1e12)
 
 
-@attrs.frozen
-class Reconnect:
-    """When a link that was lost is tried again: after exponentially growing delays with full jitter."""
-
-    initial: float = 0.1
-    """Seconds, at most, before the second attempt; the first follows at once."""
-    factor: float = 2.0
-    """What each failure multiplies it by."""
-    max_delay: float = 10.0
-    """Seconds at most."""
-    give_up_after: float = 300.0
-    """Seconds without a connection after which the client gives up."""
-
-    def delay(self, attempt: int, chance: float) -> float:
-        """Seconds before attempt number `attempt`, which counts from 0; `chance` is drawn from 0 to 1."""
-        if attempt == 0:
-            return 0.0
-        return min(self.max_delay, self.initial * self.factor ** min(attempt - 1, 64)) * chance
-
-
 class WebsocketLinkClient:
     """One connection. It runs in a task of its own from `open` to `close`.
 
-    A link is opened and closed by calls, not as a block, so its task cannot belong to a nursery of the caller's. It is a
-    system task of trio's that lets nothing out, ends with `close`, and at the latest with the program's main task.
+    A link is opened and closed by calls, not as a block, so its task cannot belong to a nursery of the caller's. It is
+    a system task of trio's that lets nothing out, ends with `close`, and at the latest with the program's main task.
     """
 
     def __init__(self, link: WebsocketLink) -> None:
@@ -107,9 +88,10 @@ class WebsocketLinkClient:
 
     async def _shake_hands(self, nursery: trio.Nursery, guarded: GuardedStream) -> _ClientEnd:
         link = self._link
+        stream: Any = guarded  # the library asks for a socket and needs only a stream
         ws = await wrap_client_stream(
             nursery,
-            guarded,
+            stream,
             link.host_header,
             link.resource,
             subprotocols=[SUBPROTOCOL],
@@ -192,7 +174,7 @@ class WebsocketLink:
         ssl_context: ssl.SSLContext | None = None,
         limits: Limits = CLIENT_LIMITS,
         headers: tuple[tuple[bytes, bytes], ...] = (),
-        reconnect: Reconnect | None = Reconnect(),
+        reconnect: Reconnect | None = RECONNECT,
     ) -> None:
         self.url = url
         self._parts = _split(url)

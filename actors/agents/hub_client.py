@@ -8,7 +8,7 @@ drains: turns in hand are finished within their grace while the link still works
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from types import MappingProxyType, TracebackType
 from typing import Any, Final, Protocol
@@ -39,6 +39,7 @@ from .inbound_calls import InboundCalls
 from .link_actor import LinkActor
 from .registration import Registration, prepare, prepare_person, prove
 from .remote_ref import RemoteRef
+from .resuming_link import LinkChange, ResumingLink, client_of, is_up
 from .views import ViewPolicy, ViewRegistry
 
 IDLE: Final = 5.0
@@ -74,7 +75,8 @@ class HubClient(DirectoryCalls):
 
     `link` makes the connection (`LocalLink(hub)`, `WsLink(url)`) or is a `LinkClient` itself. `request_timeout` bounds
     control calls; sending and opening take as long as the hub lets them. `grace` is how long turns in hand may go on
-    when the client closes. The constructor does nothing; the first call connects.
+    when the client closes. A `WsLink` that is lost is made again, and what was under way goes on; `on_link` is told.
+    The constructor does nothing; the first call connects.
     """
 
     def __init__(
@@ -85,8 +87,11 @@ class HubClient(DirectoryCalls):
         request_timeout: float = 30.0,
         grace: float = 5.0,
         adapters: AdapterRegistry | None = None,
+        on_link: Callable[[LinkChange], None] | None = None,
     ) -> None:
         super().__init__()
+        self._client: LinkClient | None = None
+        self._on_link = on_link
         self.grace = grace
         self.views = ViewRegistry()
         self.name = f"client-{next(_numbers)}"
@@ -145,9 +150,9 @@ class HubClient(DirectoryCalls):
             raise LinkClosed("this client is closed; make another HubClient")
         if self._hub is None and stack is None:
             raise LinkError("over this link a client is a block: `async with HubClient(link) as hc:`")
-        link = self._link.client() if isinstance(self._link, Link) else self._link
+        self._client = client_of(self._link, self._on_link)
         connection = Connection(
-            link,
+            self._client,
             request_timeout=self._timeout,
             on_notify=self._deliver,
             on_end=self._lose,
@@ -202,6 +207,12 @@ class HubClient(DirectoryCalls):
                 await self.unregister(agent_id)
         finally:
             await self.close()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection to the hub now; while a lost one is made again there is none."""
+        connection, client = self._connection, self._client
+        return connection is not None and not connection.is_ended and client is not None and is_up(client)
 
     @property
     def is_closing(self) -> bool:
@@ -275,7 +286,10 @@ class HubClient(DirectoryCalls):
         self._registering += 1
         try:
             await connection.request(operation, then=registration.settle)
-            return registration.complete()
+            client = registration.complete()
+            if isinstance(self._client, ResumingLink):
+                self._client.remember(client.agent_id, credentials)
+            return client
         finally:
             registration.leave()
             self._registering -= 1

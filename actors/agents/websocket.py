@@ -5,7 +5,8 @@ from __future__ import annotations
 import ssl
 
 from ...transports.limits import Limits
-from ...transports.websocket_client import CLIENT_LIMITS, Reconnect, WebsocketLink
+from ...transports.reconnect import RECONNECT, Reconnect
+from ...transports.websocket_client import CLIENT_LIMITS, WebsocketLink
 from ..sessions.wire import WIRE
 
 
@@ -21,7 +22,7 @@ class WsLink(WebsocketLink):
         url: str,
         *,
         ssl_context: ssl.SSLContext | None = None,
-        reconnect: Reconnect | None = Reconnect(),
+        reconnect: Reconnect | None = RECONNECT,
         limits: Limits = CLIENT_LIMITS,
         headers: tuple[tuple[bytes, bytes], ...] = (),
     ) -> None:

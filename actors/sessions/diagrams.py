@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ...mailbox.events import RESERVED_PREFIX
+from .lifecycle import TRANSITIONS
+from .metadata import TERMINAL, SessionState
+from .tasks import TASK_TRANSITIONS, TaskState
+
 Row = tuple[str | None, str, str | None]
 
 
@@ -28,3 +33,24 @@ def _arrow(source: str, target: str, events: list[str]) -> str:
     # Mermaid ends a statement at a semicolon and takes a second colon for another label.
     label = ", ".join(event.replace(";", ",").replace(":", " ") for event in events)
     return f"    {source} --> {target}" + (f" : {label}" if label else "")
+
+
+def session_diagram() -> str:
+    """The life of a session, from the table by which the hub judges."""
+    moves = [(str(source), _event(event), str(target)) for (source, event), target in TRANSITIONS.items()]
+    ends = [(str(state), "", None) for state in TERMINAL]
+    return render_state_diagram([(None, "open", str(SessionState.PENDING)), *moves, *sorted(ends)])
+
+
+def task_diagram() -> str:
+    """The life of a task, from the table by which the hub judges."""
+    moves = [
+        (None if source is None else str(source), _event(event), str(target))
+        for (source, event), target in TASK_TRANSITIONS.items()
+    ]
+    ends = [(str(state), "", None) for state in TaskState if state is not TaskState.RUNNING]
+    return render_state_diagram([*moves, *ends])
+
+
+def _event(event: str) -> str:
+    return event.removeprefix(RESERVED_PREFIX).removeprefix("session.").removeprefix("task.").replace("_", " ")

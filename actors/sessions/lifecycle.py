@@ -426,6 +426,8 @@ def _answer(writer: _Writer, envelope: Envelope) -> None:
     writer.write(envelope, (), setup.depth)
     if writer.live.state is PENDING:
         _settle_handshake(writer)
+    elif envelope.event_type == EV_SESSION_INVITE_REJECT:
+        _decline(writer, envelope.sender_id)
 
 
 def _settle_handshake(writer: _Writer) -> None:
@@ -434,10 +436,16 @@ def _settle_handshake(writer: _Writer) -> None:
     if len(live.joined) >= needed:
         writer.say(EV_SESSION_OPENED, {"session_id": setup.session_id})
         for who in live.rejected:
-            writer.say(EV_TURN_SKIPPED, {"agent_id": who, "reason": "declined"})
-        writer.close_if_over()
+            _decline(writer, who)
     elif len(setup.invitees) - len(live.rejected) < needed:
         writer.say(EV_SESSION_CLOSED, {"reason": "invite_rejected", "session_id": setup.session_id})
+
+
+def _decline(writer: _Writer, agent_id: str) -> None:
+    """The session goes on without turns for one that has declined."""
+    if not writer.live.terminal:
+        writer.say(EV_TURN_SKIPPED, {"agent_id": agent_id, "reason": "declined"})
+        writer.close_if_over()
 
 
 def _close(writer: _Writer, command: Close) -> None:

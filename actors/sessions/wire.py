@@ -1,7 +1,7 @@
 """The records of operations and results as JSON values, and back: the typed edge of the wire. Pure.
 
-Structuring is strict. cattrs alone would turn `null` into the text "None", a text into a tuple of its letters and "false"
-into True. Fields that a newer peer sends are kept in `extra` where the record has one, and passed over elsewhere.
+Structuring is strict. cattrs alone would turn `null` into the text "None", a text into a tuple of its letters and
+"false" into True. Fields that a newer peer sends are kept in `extra` where the record has one, else passed over.
 """
 
 from __future__ import annotations
@@ -12,22 +12,23 @@ import attrs
 import cattrs
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn
 
-from ...mailbox.errors import AgorioError, BadFrame
+from ...mailbox.errors import AgorioError, InvalidInput
 from ...mailbox.frozen import FrozenDict, freeze_payload
 from ...transports.codec import Records
 from .credentials import Challenge
 from .identity import FrozenObserved, ObservedStat, Passport, Resume
 from .metadata import SessionMetadata, SessionState
-from .operations import Registered, operations
+from .operations import Operation, Registered, operations
 from .rule import Rule
 from .tasks import Checkpoint, TaskMetadata, TaskState
+from .typed import checked
 
 _SCALARS: Final[dict[type, tuple[type, ...]]] = {str: (str,), int: (int,), float: (float, int), bool: (bool,)}
 _NAMES: Final = {str: "text", int: "whole number", float: "number", bool: "truth value"}
 _INT64: Final = 2**63
 
 
-def _scalar(value: Any, cls: type) -> Any:
+def _scalar(value: Any, cls: Any) -> Any:
     if not isinstance(value, _SCALARS[cls]) or (isinstance(value, bool) and cls is not bool):
         raise ValueError(f"{value!r:.80} is no {_NAMES[cls]}")
     if cls is int and not -_INT64 <= value < _INT64:
@@ -88,10 +89,9 @@ def make_converter() -> cattrs.Converter:
     made.register_structure_hook(FrozenDict, _object)
     made.register_unstructure_hook(FrozenDict, lambda value: value)
     made.register_structure_hook(
-        FrozenObserved,
-        lambda value, _: FrozenObserved({key: made.structure(one, ObservedStat) for key, one in _object(value, _).items()}),
+        FrozenObserved, lambda value, _: FrozenObserved(_map(_object(value, _), made.structure, ObservedStat))
     )
-    made.register_unstructure_hook(FrozenObserved, lambda value: {key: made.unstructure(one) for key, one in value.items()})
+    made.register_unstructure_hook(FrozenObserved, lambda value: _map(value, made.unstructure))
     made.register_structure_hook_func(lambda kind: kind == str | float | None, _text_or_number)
     made.register_structure_hook_factory(_is_tuple, lambda kind: _tuple_hook(kind, made))
     made.register_structure_hook_factory(attrs.has, lambda cls: _record_hook(cls, made))
@@ -99,6 +99,10 @@ def make_converter() -> cattrs.Converter:
         attrs.has, lambda cls: make_dict_unstructure_fn(cls, made, _cattrs_omit_if_default=True)
     )
     return made
+
+
+def _map(values: dict[str, Any], turn: Any, *args: Any) -> Any:
+    return {key: turn(value, *args) for key, value in values.items()}
 
 
 def _member(value: Any, cls: Any) -> Any:
@@ -115,9 +119,9 @@ def structure(value: Any, cls: type) -> Any:
     try:
         return _converter.structure(value, cls)
     except cattrs.BaseValidationError as exc:
-        raise _own(exc) or BadFrame("; ".join(cattrs.transform_error(exc, cls.__name__, _describe))[:1000]) from exc
+        raise _own(exc) or InvalidInput("; ".join(cattrs.transform_error(exc, cls.__name__, _describe))[:1000]) from exc
     except (ValueError, TypeError, KeyError) as exc:
-        raise exc if isinstance(exc, AgorioError) else BadFrame(f"{cls.__name__}: {exc}"[:1000]) from exc
+        raise exc if isinstance(exc, AgorioError) else InvalidInput(f"{cls.__name__}: {exc}"[:1000]) from exc
 
 
 def _own(exc: BaseException) -> AgorioError | None:
@@ -132,8 +136,8 @@ def _describe(exc: BaseException, kind: type | None) -> str:
 
 
 def unstructure(value: Any) -> Any:
-    """A record as JSON values; fields at their defaults are left out."""
-    return _converter.unstructure(value)
+    """A record as JSON values; fields at their defaults are left out. Raises `InvalidInput` for a wrong type."""
+    return _converter.unstructure(checked(value) if isinstance(value, Operation) else value)
 
 
 _RESULTS = (Challenge, Checkpoint, Passport, Registered, Resume, Rule, SessionMetadata, TaskMetadata)

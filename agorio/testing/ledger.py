@@ -7,6 +7,7 @@ a promise made before a power cut is held against what comes after it.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Hashable
 from typing import Any
 
 import attrs
@@ -47,7 +48,7 @@ class Ledger:
         self.problems: list[tuple[str, str]] = []
         self.reached: Counter[str] = Counter()
         self.allowed_crashes: tuple[type[BaseException], ...] = ()
-        self._asked: dict[tuple[int, int], Envelope] = {}
+        self._asked: dict[tuple[Hashable, int], Envelope] = {}
 
     def problem(self, invariant: str, what: str) -> None:
         """Something that was seen breaks an invariant."""
@@ -55,7 +56,7 @@ class Ledger:
 
     # Frames, as they pass a client's end.
 
-    def frame(self, link: int, direction: str, frame: Frame) -> None:
+    def frame(self, link: Hashable, direction: str, frame: Frame) -> None:
         """Take down one frame of the link of that number."""
         if isinstance(frame, NotifyFrame):
             self._notified(frame)
@@ -87,7 +88,7 @@ class Ledger:
         if frame.status == "ack":
             line.handled.add(frame.sequence)
 
-    def _accepted(self, link: int, frame: AcceptFrame) -> None:
+    def _accepted(self, link: Hashable, frame: AcceptFrame) -> None:
         envelope = frame.envelope
         self._asked.pop((link, frame.request_id), None)
         self.accepted[envelope.session_id, envelope.sequence] = envelope
@@ -100,7 +101,7 @@ class Ledger:
         if first != place:
             self.problem("idempotency_key_once", f"{key} was answered with {first} and with {place}")
 
-    def _refused(self, link: int, frame: ErrorFrame) -> None:
+    def _refused(self, link: Hashable, frame: ErrorFrame) -> None:
         envelope = self._asked.pop((link, frame.request_id or 0), None)
         self.reached[f"refused_{frame.code}"] += 1
         key = None if envelope is None else key_of(envelope)

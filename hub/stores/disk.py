@@ -119,18 +119,32 @@ class DiskKnowledgeStore:
 
         If cancelled: it has happened as a whole or not at all.
         """
-        async with self._turn:
-            index = self._opened()
-            if not self._writer.is_connected:
-                await self._reconnect(index)
-            if is_due(index):
-                await self._tidy(index)
-            plan = index.plan(changes)
-            if plan.log or plan.documents:
-                await self._write(index, self._writer.write, plan)
-                index.apply(plan)
-                self._counts[0] += 1
-                self._failures = 0
+        await self._take_turn()
+        try:
+            await self._commit(changes)
+        finally:
+            self._turn.release()
+
+    async def _take_turn(self) -> None:
+        try:
+            self._turn.acquire_nowait()  # without the turn of the loop that `acquire` always takes
+        except trio.WouldBlock:
+            await self._turn.acquire()
+
+    async def _commit(self, changes: Sequence[Change]) -> None:
+        index = self._opened()
+        if not self._writer.is_connected:
+            await self._reconnect(index)
+        if is_due(index):
+            await self._tidy(index)
+        plan = index.plan(changes)
+        if not plan.log and not plan.documents:
+            await trio.lowlevel.checkpoint()
+            return
+        await self._write(index, self._writer.write, plan)
+        index.apply(plan)
+        self._counts[0] += 1
+        self._failures = 0
 
     async def _write(self, index: Index, work: Callable[..., T], *arguments: object) -> T:
         """Run one transaction; after an error that does not pass, the connection is made anew."""

@@ -13,12 +13,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from ...mailbox.errors import StoreError
+from .disk_integrity import block_checksum
 
 VERSION = 1
 APPLICATION = 0x41474F52  # "AGOR"
 PAGE_SIZE = 4096
 WAL_PAGES = 1000
 ROWS_PER_INSERT = 128
+FORMAT = -6  # the block that repeats the version
 
 _TABLES = """
 CREATE TABLE log(lsn INTEGER PRIMARY KEY AUTOINCREMENT, stream INTEGER NOT NULL, seq INTEGER NOT NULL,
@@ -31,6 +33,12 @@ CREATE TABLE block(id INTEGER PRIMARY KEY, last INTEGER NOT NULL, crc INTEGER NO
 
 # One entry per version from which a file can be brought forward by one; each runs in a transaction of its own.
 _MIGRATIONS: dict[int, Sequence[str]] = {0: [sql for sql in _TABLES.split(";") if sql.strip()]}
+
+
+class WrongHeader(sqlite3.DatabaseError):
+    """The first page is damaged where SQLite cannot notice."""
+
+    sqlite_errorcode = sqlite3.SQLITE_CORRUPT
 
 
 class Connection(Protocol):
@@ -86,19 +94,41 @@ def checkpoint(connection: Connection) -> None:
         raise StoreError("another program reads the store; close it, then open again")
 
 
-def migrate(connection: Connection) -> None:
-    """Bring the file to this version. Raises `StoreError` for a newer file or another program's."""
-    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-    application = int(connection.execute("PRAGMA application_id").fetchone()[0])
-    if version > VERSION:
-        raise StoreError(f"the store has format {version}, this agorio knows up to {VERSION}; use a newer agorio")
-    strange = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] if not version else 0
-    if (application or version or strange) and application != APPLICATION:
+def check_format(connection: Connection) -> None:
+    """See to it that the file is ours and of a format that we know, before anything is written to it.
+
+    Raises `StoreError`, and `WrongHeader` where the file's first page disagrees with what the tables say.
+    """
+    header = [int(connection.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("application_id", "user_version")]
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
+    if not tables and header == [0, 0]:
+        return
+    stored = _stored_format(connection) if "block" in tables else None
+    if stored is not None and header != [APPLICATION, stored]:
+        raise WrongHeader(f"its header says format {header}, its tables {stored}")
+    if header[0] != APPLICATION:
         raise StoreError("the file is another program's SQLite database; choose another path")
+    if header[1] > VERSION:
+        raise StoreError(f"the store has format {header[1]}, this agorio knows up to {VERSION}; use a newer agorio")
+
+
+def _stored_format(connection: Connection) -> int | None:
+    row = connection.execute("SELECT last,crc,body FROM block WHERE id=?", (FORMAT,)).fetchone()
+    if row is None or list(map(type, row)) != [int, int, bytes]:
+        return None
+    return int(row[0]) if block_checksum(FORMAT, row[0], row[2]) == row[1] else None
+
+
+def migrate(connection: Connection) -> None:
+    """Bring the file to this version."""
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     while version < VERSION:
         version += 1
-        steps = (*_MIGRATIONS[version - 1], f"PRAGMA application_id={APPLICATION}", f"PRAGMA user_version={version}")
-        in_one_transaction(connection, [(step, ()) for step in steps])
+        steps: list[tuple[str, Sequence[Any]]] = [(step, ()) for step in _MIGRATIONS[version - 1]]
+        mark = FORMAT, version, block_checksum(FORMAT, version, b""), b""
+        steps.append(("INSERT OR REPLACE INTO block VALUES(?,?,?,?)", mark))
+        steps += [(f"PRAGMA application_id={APPLICATION}", ()), (f"PRAGMA user_version={version}", ())]
+        in_one_transaction(connection, steps)
 
 
 def in_one_transaction(connection: Connection, steps: Iterable[tuple[str, Sequence[Any]]]) -> None:

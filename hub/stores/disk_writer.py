@@ -23,6 +23,7 @@ from .disk_schema import (
     STREAM_COLUMNS,
     Connect,
     Connection,
+    check_format,
     checkpoint,
     in_one_transaction,
     inserts,
@@ -32,7 +33,7 @@ from .disk_schema import (
 )
 
 SWEEP = 1024
-_SLACK = 4096
+SLACK = 4096
 _log = logging.getLogger("agorio.store")
 
 
@@ -102,6 +103,7 @@ class Writer:
     def _fresh(self) -> Connection:
         connection = self._connect(str(self.path))
         try:
+            check_format(connection)
             prepare(connection, durable=self._durable)
         except BaseException:
             connection.close()
@@ -239,7 +241,7 @@ class Writer:
 def needs_sweep(index: Index) -> bool:
     """Whether most rows of documents are superseded."""
     rows = index.last_document - index.first_document + 1
-    return rows > 2 * len(index.documents) + _SLACK
+    return rows > 2 * len(index.documents) + SLACK
 
 
 def is_due(index: Index) -> bool:

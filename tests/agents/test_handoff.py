@@ -122,6 +122,8 @@ async def test_a_handoff_by_name_and_a_finish(autojump_clock: MockClock, net: An
     assert [(name, kind) for name, kind, _ in log] == [("user", EV_TEXT), ("bob", EV_PACKET), ("carl", EV_PACKET)]
     assert log[1][2]["routing"]["target"] == carl_client.agent_id
     assert info.close_reason == "answered"
+    closing = (await net.hub.read_wal(info.session_id))[-1]
+    assert closing.event_data["summary"] == "it is 42"
     assert seen == ["[bob]: [Handed off] knows it better"]
 
 

@@ -14,9 +14,11 @@ from trio.testing import MockClock
 
 from agorio.hub.stores.memory import MemoryKnowledgeStore
 from agorio.hub.stores.protocol import KnowledgeStore
-from tests.hub.network import Network, local_link, open_on
+from tests.hub.network import MakeLink, Network, local_link, open_on
 from tests.hub.stores import SlowStore
+from tests.websocket.memory import open_memory_link
 
+LINKS: dict[str, MakeLink] = {"local": local_link, "websocket": open_memory_link}
 STORES: dict[str, Callable[[], KnowledgeStore]] = {"memory": MemoryKnowledgeStore, "slow": SlowStore}
 
 HERE = Path(__file__).parent
@@ -42,11 +44,16 @@ def make_store(request: pytest.FixtureRequest) -> Callable[[], KnowledgeStore]:
     return STORES[request.param]
 
 
-@pytest.fixture
-def open_network(make_store: Callable[[], KnowledgeStore]) -> OpenNetwork:
+# The store behind the hub does not see the link, so not every pair is worth its seconds.
+NETWORKS = {"local": ("local", "memory"), "local-slow": ("local", "slow"), "websocket": ("websocket", "memory")}
+
+
+@pytest.fixture(params=list(NETWORKS))
+def open_network(request: pytest.FixtureRequest) -> OpenNetwork:
     """`async with open_network() as net`: a hub, its link and a client. `store=` opens it on a given store."""
+    link, chosen = NETWORKS[request.param]
 
     def opener(store: KnowledgeStore | None = None, **options: Any) -> AbstractAsyncContextManager[Network]:
-        return open_on(local_link, True, store if store is not None else make_store(), **options)
+        return open_on(LINKS[link], link == "local", store if store is not None else STORES[chosen](), **options)
 
     return opener

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import attrs
@@ -18,6 +18,7 @@ from agorio import (
     ProtocolError,
     RateLimited,
     Rule,
+    Session,
     SessionSetup,
 )
 from tests.hub.network import Network, converse, settle
@@ -84,6 +85,11 @@ async def test_every_gate_is_asked_and_only_members_close_through_it(open_networ
     ]
 
 
+ACTS: dict[str, Callable[[Session], Awaitable[Any]]] = {
+    "close": lambda session: session.close(),
+    "send": lambda session: session.send("hi"),
+    "delivery": lambda session: session.send("hi"),
+}
 GATES = ["register", "session", "send", "delivery", "close"]
 
 
@@ -99,12 +105,7 @@ async def knock(net: Network, arbiter: Recorder, gate: str, answer: Any) -> Netw
     before = await net.picture()
     arbiter.answers[gate] = answer
     with pytest.raises(NetworkError) as caught:
-        if session is None:
-            await ann.open("conversation", "bob")
-        elif gate == "close":
-            await session.close()
-        else:
-            await session.send("hi")
+        await (ann.open("conversation", "bob") if session is None else ACTS[gate](session))
     await settle()
     assert await net.picture() == before
     return caught.value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -61,7 +62,7 @@ async def test_a_failing_chore_is_restarted_with_backoff_and_no_other_suffers(op
         await trio.sleep(60.5)
         assert len(good) == 60
         assert 3 < len(bad) < 10
-        gaps = [after - before for before, after in zip(bad, bad[1:], strict=False)]
+        gaps = [after - before for before, after in pairwise(bad)]
         assert gaps == sorted(gaps)
         restarts = [record for record in await net.audit("actor_restarted") if record.actor.endswith("/bad")]
         assert len(restarts) == len(bad)
@@ -99,8 +100,8 @@ async def test_one_session_that_cannot_be_ended_keeps_no_other_from_ending(open_
         services = net.hub._open_services()
         cell = services.sessions.resident(first.session_id)
         assert cell is not None
-        adapter, cell.adapter = cell.adapter, None  # type: ignore[assignment]
-        whole, cell.tail = cell.tail, None  # type: ignore[assignment]
+        adapter, cell.adapter = cell.adapter, None
+        whole, cell.tail = cell.tail, None
         await trio.sleep(61)
         with pytest.raises(ExceptionGroup, match="could not be ended"):
             await net.hub._ttl_tick()

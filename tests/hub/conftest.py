@@ -16,8 +16,9 @@ from agorio.hub.stores.memory import MemoryKnowledgeStore
 from agorio.hub.stores.protocol import KnowledgeStore
 from tests.hub.network import MakeLink, Network, local_link, open_on
 from tests.hub.stores import SlowStore
+from tests.websocket.memory import open_memory_link
 
-LINKS: dict[str, MakeLink] = {"local": local_link}
+LINKS: dict[str, MakeLink] = {"local": local_link, "websocket": open_memory_link}
 STORES: dict[str, Callable[[], KnowledgeStore]] = {"memory": MemoryKnowledgeStore, "slow": SlowStore}
 
 HERE = Path(__file__).parent
@@ -37,9 +38,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.trio(run=run_in_virtual_time))
 
 
-@pytest.fixture(params=list(LINKS))
-def link_kind(request: pytest.FixtureRequest) -> str:
-    """Over which link."""
+# The store behind the hub does not see the link, so not every pair is worth its seconds.
+NETWORKS = {"local": ("local", "memory"), "local-slow": ("local", "slow"), "websocket": ("websocket", "memory")}
+
+
+@pytest.fixture(params=list(NETWORKS))
+def network_kind(request: pytest.FixtureRequest) -> str:
+    """Over which link, on which store."""
     kind: str = request.param
     return kind
 
@@ -51,11 +56,12 @@ def make_store(request: pytest.FixtureRequest) -> Callable[[], KnowledgeStore]:
 
 
 @pytest.fixture
-def open_network(link_kind: str, make_store: Callable[[], KnowledgeStore]) -> OpenNetwork:
+def open_network(network_kind: str) -> OpenNetwork:
     """`async with open_network() as net`: a hub, its link and a client. `store=` opens it on a given store."""
+    link_kind, store_kind = NETWORKS[network_kind]
 
     def opener(store: KnowledgeStore | None = None, **options: Any) -> AbstractAsyncContextManager[Network]:
-        chosen = store if store is not None else make_store()
+        chosen = store if store is not None else STORES[store_kind]()
         return open_on(LINKS[link_kind], link_kind == "local", chosen, **options)
 
     return opener

@@ -1,8 +1,8 @@
-"""The typed edge of the control calls: every field of an operation holds what its record declares.
+"""The typed edge of the control calls: every field of an operation holds what its record declares. Pure.
 
-A network link's codec structures what arrives; the link within one process hands over the caller's own objects, which no
-type checker may have seen. Both end here, so a wrong type is the same `InvalidInput` with a path over every link, and
-never an exception half-way through the work.
+Both ends read it: the hub's door for everything that arrives, whatever the link, and the wire before an operation is
+written as JSON, where a wrong type might be lost or changed. So a wrong type is the same `InvalidInput` with a path over
+every link, and never an exception half-way through the work.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import attrs
 
-from ..mailbox.errors import InvalidInput
+from ...mailbox.errors import InvalidInput
 
 T = TypeVar("T")
 Check = Callable[[Any, str], None]
@@ -31,7 +31,8 @@ _CALLED = {"participants": "target"}  # what the caller knows the field as
 
 def checked(operation: T) -> T:
     """The operation. Raises `InvalidInput` with the path of the first field that is of another type than declared."""
-    _fields(type(operation))(operation, "")
+    cls: Any = type(operation)
+    _fields(cls)(operation, "")
     return operation
 
 

@@ -1,0 +1,297 @@
+"""A link client that outlives its connections: it makes a lost one again and takes up what was under way.
+
+To its user it is one unbroken link. While there is no connection, frames are accepted: what must arrive stands in the
+ledger and is sent on the next one. The reconnecting is done by whoever reads `frames()`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import random
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final
+
+import attrs
+import trio
+
+from ...mailbox.errors import AgorioError, HubClosedError, LinkClosed, LinkError, StoreError
+from ...transports.frames import ErrorFrame, Frame, HelloFrame, RequestFrame, ResponseFrame, WelcomeFrame
+from ...transports.link import Link, LinkClient
+from ...transports.reconnect import Reconnect, ReconnectingLink
+from ..sessions.credentials import Credentials
+from ..sessions.operations import AuthChallenge, Operation, Register
+from .correlation import as_error
+from .resumption import Ledger
+
+# The client numbers its questions from 1; these are the link's own.
+OWN_NUMBERS: Final = 2**62
+ATTEMPT_TIMEOUT: Final = 30.0
+
+_log = logging.getLogger("agorio.agents")
+
+
+@attrs.frozen
+class LinkChange:
+    """The link is up or down."""
+
+    is_connected: bool
+    """Whether there is a connection now."""
+    reason: str = ""
+    """Why it was lost."""
+    attempts: int = 0
+    """How many attempts it took to make it again."""
+    is_final: bool = False
+    """Whether it will not be tried again."""
+
+
+class ResumingLink:
+    """One link over many connections."""
+
+    def __init__(
+        self, link: ReconnectingLink, policy: Reconnect, on_change: Callable[[LinkChange], None], rng: random.Random
+    ) -> None:
+        self._link = link
+        self._policy = policy
+        self._on_change = on_change
+        self._rng = rng
+        self._prefix = f"{rng.getrandbits(64):016x}."
+        self._keys = 0
+        self._ledger = Ledger(self._new_key)
+        self._proofs: dict[str, Credentials] = {}
+        self._current: LinkClient | None = None
+        self._frames: AsyncIterator[Frame] | None = None
+        self._ready: deque[Frame] = deque()
+        self._hello = HelloFrame()
+        self._own = OWN_NUMBERS
+        self._reason = ""
+        self._is_closed = False
+        self.is_up = False
+
+    def _new_key(self) -> str:
+        self._keys += 1
+        return f"{self._prefix}{self._keys}"
+
+    def remember(self, agent_id: str, credentials: Credentials | None) -> None:
+        """Credentials that must be computed anew for each connection."""
+        if callable(credentials):
+            self._proofs[agent_id] = credentials
+
+    async def open(self) -> None:
+        """Connect. Raises `LinkError` when the hub cannot be reached; only later losses are made good.
+
+        If cancelled: not connected.
+        """
+        if self._current is None:
+            current = self._link.client()
+            await current.open()
+            self._current, self._frames = current, current.frames()
+            self._set_up(LinkChange(True))
+
+    async def send_frame(self, frame: Frame) -> None:
+        """Send one frame, or keep it for the next connection. Raises `LinkClosed` once there will be none.
+
+        If cancelled: the frame was not sent.
+        """
+        if self._is_closed or self._current is None:
+            raise LinkClosed(f"the link is closed: {self._reason or 'it was not opened'}")
+        if isinstance(frame, HelloFrame):
+            self._hello = frame
+        noted = self._ledger.outgoing(frame)
+        if noted is None or not self.is_up:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            return
+        try:
+            await self._current.send_frame(noted)
+        except LinkClosed:
+            return  # what must arrive is in the ledger; the reader of the frames has seen the end, or will
+        except BaseException:
+            self._ledger.forget(noted)
+            raise
+
+    def frames(self) -> ResumingLink:
+        """The frames that arrive, over all connections. One reader at a time."""
+        return self
+
+    def __aiter__(self) -> ResumingLink:
+        return self
+
+    async def __anext__(self) -> Frame:
+        while not self._ready:
+            frame = await self._next()
+            if frame is not None:
+                await self._take_in(frame)
+            elif self._is_closed:
+                raise StopAsyncIteration
+            else:
+                await self._make_good()
+        return self._ready.popleft()
+
+    async def _next(self) -> Frame | None:
+        """The next frame of this connection; None at its end, whose reason is kept."""
+        if self._frames is None:
+            return None
+        async for frame in self._frames:
+            if isinstance(frame, ErrorFrame) and frame.request_id is None and _is_about_link(frame):
+                self._reason = frame.message
+            else:
+                return frame
+        self._frames = None
+        return None
+
+    async def _take_in(self, frame: Frame) -> None:
+        onward, answer = self._ledger.incoming(frame)
+        if onward is not None:
+            self._ready.append(onward)
+        if answer is not None and self._current is not None:
+            await self._send_quietly(answer)
+
+    async def _send_quietly(self, frame: Frame) -> None:
+        """Send over this connection; if it is lost, the next one makes it good."""
+        assert self._current is not None
+        try:
+            await self._current.send_frame(frame)
+        except LinkClosed:
+            return
+
+    # Making a lost connection good.
+
+    async def _make_good(self) -> None:
+        reason = self._reason or "the connection was lost"
+        self._set_up(LinkChange(False, reason))
+        self._ready.extend(self._ledger.cut())
+        lost_at, attempt = trio.current_time(), 0
+        while not self._is_closed:
+            await trio.sleep(self._policy.delay(attempt, self._rng.random()))
+            attempt += 1
+            try:
+                await self._attempt()
+            except LinkError as error:
+                late = trio.current_time() - lost_at >= self._policy.give_up_after
+                if late or _is_final(error):
+                    self._give_up(f"{reason}; reconnecting has failed: {error}", attempt)
+            except (HubClosedError, StoreError, TimeoutError):
+                if trio.current_time() - lost_at >= self._policy.give_up_after:
+                    self._give_up(f"{reason}; the hub does not take the client back", attempt)
+            except AgorioError as error:
+                self._give_up(f"{reason}; the hub does not take the client back: {error}", attempt)
+            else:
+                self._set_up(LinkChange(True, "", attempt))
+                return
+
+    def _give_up(self, reason: str, attempts: int) -> None:
+        self._is_closed = True
+        self._reason = reason
+        self._ready.append(ErrorFrame(LinkClosed.code, reason))
+        self._set_up(LinkChange(False, reason, attempts, is_final=True))
+
+    def _set_up(self, change: LinkChange) -> None:
+        self.is_up = change.is_connected
+        try:
+            self._on_change(change)
+        except Exception:  # a listener of the user's must not end the link that it listens to
+            _log.exception("a listener has failed on %s", change)
+
+    async def _attempt(self) -> None:
+        """One attempt: connect, greet, attach, take up. If cancelled: not connected."""
+        current = self._link.client()
+        try:
+            with trio.move_on_after(ATTEMPT_TIMEOUT) as scope:
+                await current.open()
+                self._current, self._frames, self._reason = current, current.frames(), ""
+                await current.send_frame(self._hello)
+                await self._until(lambda frame: isinstance(frame, WelcomeFrame))
+                for agent_id, register in list(self._ledger.identities.items()):
+                    await self._attach(agent_id, register)
+                await self._take_up(current)
+        except BaseException:
+            await self._drop(current)
+            raise
+        if scope.cancelled_caught:
+            await self._drop(current)
+            raise TimeoutError(f"the hub has not taken the client back within {ATTEMPT_TIMEOUT:g} s")
+
+    async def _drop(self, current: LinkClient) -> None:
+        self._frames = None
+        with trio.CancelScope(shield=True):
+            await current.close()
+
+    async def _attach(self, agent_id: str, register: Register) -> None:
+        proof = self._proofs.get(agent_id)
+        if callable(proof):
+            scheme = getattr(proof, "scheme", register.passport.auth.scheme)
+            answer = proof(await self._ask(AuthChallenge(register.passport.name, scheme)))
+            register = attrs.evolve(register, credentials=await answer if inspect.isawaitable(answer) else answer)
+        registered = await self._ask(register)
+        if registered.agent_id != agent_id:
+            raise LinkError(f"the hub does not know {register.passport.name!r} any more", status=410)
+
+    async def _ask(self, operation: Operation) -> Any:
+        """A question of the link's own. Raises the refusal. If cancelled: it may have been carried out."""
+        assert self._current is not None
+        self._own += 1
+        number = self._own
+        await self._current.send_frame(RequestFrame(number, operation.op, operation))
+        answer = await self._until(
+            lambda frame: isinstance(frame, ResponseFrame | ErrorFrame) and frame.request_id == number
+        )
+        if isinstance(answer, ErrorFrame):
+            raise as_error(answer)
+        return answer.result
+
+    async def _until(self, is_wanted: Callable[[Frame], bool]) -> Any:
+        """Take in what arrives until the frame that is waited for."""
+        while (frame := await self._next()) is not None:
+            if is_wanted(frame):
+                return frame
+            if isinstance(frame, ErrorFrame) and frame.request_id is None:
+                raise as_error(frame)
+            await self._take_in(frame)
+        raise LinkClosed(f"the link was lost again: {self._reason or 'without a word'}")
+
+    async def _take_up(self, current: LinkClient) -> None:
+        """Send what stands, then what is unanswered; what is put meanwhile has a higher number and follows."""
+        for frame in self._ledger.standing():
+            await current.send_frame(frame)
+        sent = 0
+        while frames := self._ledger.unanswered(sent):
+            for frame in frames:
+                sent = frame.request_id
+                await current.send_frame(frame)
+        self.is_up = True
+
+    async def close(self) -> None:
+        """Close for good; closing again does nothing. If cancelled: closed all the same."""
+        self._is_closed = True
+        self.is_up = False
+        if self._current is not None:
+            await self._current.close()
+        await trio.lowlevel.checkpoint()
+
+
+def client_of(link: Link | LinkClient, on_change: Callable[[LinkChange], None] | None) -> LinkClient:
+    """The agents' end of a link: one that makes lost connections good where the link can, else its only one."""
+    if isinstance(link, ReconnectingLink) and link.reconnect is not None:
+        return ResumingLink(link, link.reconnect, on_change or _ignore, random.Random())
+    return link.client() if isinstance(link, Link) else link
+
+
+def is_up(link: LinkClient) -> bool:
+    """Whether there is a connection now; a link of one connection has it as long as it lasts."""
+    return not isinstance(link, ResumingLink) or link.is_up
+
+
+def _ignore(change: LinkChange) -> None:
+    """Nobody listens."""
+
+
+def _is_about_link(frame: ErrorFrame) -> bool:
+    """Whether it says why the link is about to end."""
+    return isinstance(as_error(frame), HubClosedError | LinkClosed)
+
+
+def _is_final(error: LinkError) -> bool:
+    """Whether the hub refuses this client as such: trying again cannot help."""
+    status = error.details.get("status", 0)
+    return isinstance(status, int) and 400 <= status < 500 and status != 429

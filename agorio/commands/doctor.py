@@ -1,0 +1,122 @@
+"""`agorio doctor`: reads a whole store, compares every checksum, folds every session, follows the audit's chain."""
+
+from __future__ import annotations
+
+import argparse
+
+import attrs
+
+from ..actors.sessions.metadata import TERMINAL
+from ..hub.audit import ANCHOR_KEY
+from ..hub.audit_chain import anchor_from_bytes
+from ..hub.records import StoredAgent, from_bytes
+from ..hub.sessions import StoredSession
+from ..hub.stores.damage import Damage
+from ..hub.stores.disk import DiskKnowledgeStore
+from ..mailbox.errors import AgorioError
+from .audit import audit_log
+from .output import print_json, print_table, progress, say
+from .running import DONE, WRONG, run_async
+from .stores import Folder, documents, open_store
+
+
+@attrs.define
+class Examination:
+    """What was looked at and what was found."""
+
+    records: int = 0
+    documents: int = 0
+    sessions: int = 0
+    audit_records: int = 0
+    not_folded: list[str] = attrs.Factory(list)
+    damage: list[Damage] = attrs.Factory(list)
+
+    def note(self, kind: str, name: str, detail: object) -> None:
+        """One more finding; what is known already is not repeated."""
+        if all((known.kind, known.name) != (kind, name) for known in self.damage):
+            self.damage.append(Damage(kind, name, str(detail)))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Examine the store."""
+    return run_async("doctor", doctor, args)
+
+
+async def doctor(args: argparse.Namespace) -> int:
+    """Examine the store; 1 where anything is damaged. If cancelled: nothing has changed."""
+    found = Examination()
+    async with open_store(args.store) as store:
+        await _check_bytes(store, found)
+        await _check_sessions(store, found)
+        await _check_agents(store, found)
+        await _check_audit(store, found)
+    if args.json:
+        print_json({**attrs.asdict(found), "ok": not found.damage})
+    else:
+        _show(found)
+    return WRONG if found.damage else DONE
+
+
+async def _check_bytes(store: DiskKnowledgeStore, found: Examination) -> None:
+    with progress("checksums", None):
+        verification = await store.verify()
+    found.records, found.documents = verification.records, verification.documents
+    for damage in verification.damaged:
+        found.note(damage.kind, damage.name, damage.detail)
+
+
+async def _check_sessions(store: DiskKnowledgeStore, found: Examination) -> None:
+    folder = Folder(store)
+    with progress("sessions", None) as tick:
+        async for document in documents(store, "session/"):
+            try:
+                await _check_session(folder, from_bytes(document.body, StoredSession), found)
+            except AgorioError as error:
+                found.note("session", document.key.partition("/")[2], error)
+            tick(1)
+
+
+async def _check_session(folder: Folder, stored: StoredSession, found: Examination) -> None:
+    session_id = stored.setup.session_id
+    found.sessions += 1
+    if not folder.knows(stored):
+        found.not_folded.append(f"{session_id} ({stored.setup.manifest.type})")
+        return
+    live = await folder.fold(stored)
+    if (live.state in TERMINAL) != (stored.state != "open"):
+        found.note("session", session_id, f"its record says {stored.state}, its log {live.state}")
+    elif stored.state == "open" and await folder.store.get(f"open/{session_id}") is None:
+        found.note("session", session_id, "it has not ended, but a hub would not take it up")
+
+
+async def _check_agents(store: DiskKnowledgeStore, found: Examination) -> None:
+    async for document in documents(store, "agent/"):
+        try:
+            from_bytes(document.body, StoredAgent)
+        except AgorioError as error:
+            found.note("agent", document.key.partition("/")[2], error)
+
+
+async def _check_audit(store: DiskKnowledgeStore, found: Examination) -> None:
+    try:
+        document = await store.get(ANCHOR_KEY)
+        anchor = None if document is None else anchor_from_bytes(document.body)
+        verdict = await audit_log(store).verify(anchor)
+    except AgorioError as error:
+        found.note("stream", "audit", error)
+        return
+    found.audit_records = verdict.anchor.sequence
+    for number, problem in enumerate(verdict.problems, 1):
+        found.note("audit", f"chain, finding {number}", problem)
+
+
+def _show(found: Examination) -> None:
+    say(
+        f"{found.records} records and {found.documents} documents read, {found.sessions} sessions folded, "
+        f"{found.audit_records} audit records chained"
+    )
+    if found.not_folded:
+        say(f"not folded, since their types are no built-in ones: {', '.join(found.not_folded)}")
+    if found.damage:
+        print_table(("damaged", "which", "what is wrong"), [(d.kind, d.name, d.detail) for d in found.damage])
+    say(f"{len(found.damage)} damaged" if found.damage else "nothing is damaged")

@@ -1,0 +1,149 @@
+"""`agorio serve`: a hub on a network, until SIGTERM or Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import ssl
+from functools import partial
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..hub.auth import AuthAdapter, AuthRegistry
+from ..hub.auth_hmac import HmacAuth
+from ..hub.auth_jwt import JwtAuth
+from ..hub.hub import Hub
+from ..hub.stores.disk import DiskKnowledgeStore
+from ..hub.stores.memory import MemoryKnowledgeStore
+from ..hub.stores.protocol import KnowledgeStore
+from ..hub.websocket import serve_ws
+from .config import Auth, Config, Tls, read_config, read_toml
+from .running import CommandError, complain, run_async
+from .signals import Stop, announce, run_until_stopped
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run a hub."""
+    return run_async("serve", serve, args)
+
+
+async def serve(args: argparse.Namespace) -> int:
+    """Run a hub until it is told to stop. If cancelled: it drains within its grace."""
+    config = configured(args)
+    return await run_until_stopped(partial(_serve, config, args.ready_file))
+
+
+def configured(args: argparse.Namespace) -> Config:
+    """The file's settings, the command line's before them. Raises `CommandError`."""
+    config = Config() if args.config is None else read_config(args.config)
+    replace = msgspec.structs.replace
+    if args.store is not None:
+        config = replace(config, store=replace(config.store, path=str(args.store)))
+    given = {name: getattr(args, name) for name in ("host", "port") if getattr(args, name) is not None}
+    config = replace(config, listen=replace(config.listen, **given))
+    if not 0 <= config.listen.port <= 65535:
+        raise CommandError(f"port {config.listen.port}: must be between 0 and 65535")
+    if (args.tls_cert is None) != (args.tls_key is None):
+        raise CommandError("--tls-cert and --tls-key belong together")
+    return config if args.tls_cert is None else replace(config, tls=Tls(str(args.tls_cert), str(args.tls_key)))
+
+
+async def _serve(config: Config, ready_file: Path | None, stop: Stop) -> None:
+    listen, context = config.listen, tls_context(config.tls)
+    store = open_for(config)
+    async with (
+        Hub.open(store, auth=auth_registry(config.auth), **_intervals(config)) as hub,
+        serve_ws(
+            hub,
+            listen.host,
+            listen.port,
+            ssl_context=context,
+            origins=listen.origins,
+            allow_unauthenticated=listen.allow_unauthenticated,
+        ) as server,
+    ):
+        url = url_of(server.addresses[0], is_secure=context is not None)
+        kept = f"in {config.store.path}" if config.store.path else "in memory, nothing outlives this program"
+        announce(f"agorio: a hub at {url}, kept {kept}", ready_file, url)
+        for reason in hub.health().reasons:
+            complain("serve", reason)
+        await stop.asked.wait()
+        complain("serve", "draining")
+
+
+def open_for(config: Config) -> KnowledgeStore:
+    """The store that the settings name."""
+    if config.store.path is None:
+        return MemoryKnowledgeStore()
+    return DiskKnowledgeStore(config.store.path, durability=config.store.durability)
+
+
+def _intervals(config: Config) -> dict[str, Any]:
+    intervals = config.intervals
+    return {
+        "ttl_sweep_interval": intervals.ttl_sweep,
+        "expectation_sweep_interval": intervals.expectation_sweep,
+        "invite_ack_timeout": intervals.invite_ack_timeout,
+        "grace": intervals.grace,
+    }
+
+
+def tls_context(tls: Tls | None) -> ssl.SSLContext | None:
+    """The server's side of TLS. Raises `CommandError` for files that do not do."""
+    if tls is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(tls.cert, tls.key)
+    except OSError as exc:  # an `ssl.SSLError` is one
+        raise CommandError(f"TLS with {tls.cert} and {tls.key}: {exc}") from exc
+    return context
+
+
+def auth_registry(auth: Auth) -> AuthRegistry | None:
+    """How identities are proven; None for not at all."""
+    adapters: list[AuthAdapter] = []
+    if auth.hmac_secrets is not None:
+        adapters.append(HmacAuth(_secrets(Path(auth.hmac_secrets))))
+    if auth.jwt is not None:
+        jwt = auth.jwt
+        key = read_secret(Path(jwt.key_file))
+        adapters.append(
+            JwtAuth(key, algorithms=jwt.algorithms, issuer=jwt.issuer, audience=jwt.audience, leeway=jwt.leeway)
+        )
+    return AuthRegistry(adapters) if adapters else None
+
+
+def _secrets(path: Path) -> dict[str, str]:
+    check_private(path)
+    secrets = read_toml(path)
+    for name, secret in secrets.items():
+        if not isinstance(secret, str) or not secret:
+            raise CommandError(f"{path}: {name} must be a text that is not empty")
+    return secrets
+
+
+def read_secret(path: Path) -> str:
+    """A file's content without the line's end. Raises `CommandError`."""
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+    except OSError as exc:
+        raise CommandError(f"{path}: {exc.strerror}") from exc
+    if not text:
+        raise CommandError(f"{path}: is empty")
+    return text
+
+
+def check_private(path: Path) -> None:
+    """Refuse a file of secrets that others may read. Raises `CommandError`."""
+    if os.name == "posix" and path.exists() and path.stat().st_mode & 0o077:
+        raise CommandError(f"{path}: others may read it; `chmod 600 {path}` first")
+
+
+def url_of(address: tuple[Any, ...], *, is_secure: bool) -> str:
+    """The address as a client writes it."""
+    host = f"[{address[0]}]" if ip_address(address[0].partition("%")[0]).version == 6 else address[0]
+    return f"{'wss' if is_secure else 'ws'}://{host}:{address[1]}"

@@ -1,0 +1,404 @@
+"""A whole network in one process and in virtual time: a hub that is opened again whenever it goes down, members that
+keep coming back, a store and links with faults in them, and somebody who watches from outside.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import trio
+
+from ..actors.runtime.coordinator import Coordinator
+from ..actors.runtime.events import ActorCrash, ActorRestart, DeadLetter, Event
+from ..hub.hub import Hub
+from ..hub.inbox import Redelivery
+from ..hub.stores.memory import MemoryKnowledgeStore
+from ..hub.stores.protocol import KnowledgeStore
+from ..mailbox.errors import AgorioError, LinkError, StoreError
+from ..mailbox.events import AUDIT_KIND_DEAD_LETTER
+from ..transports.frames import Frame, NotifyFrame
+from ..transports.link import LinkEndpoint
+from .chance import Chance, Trace
+from .evidence import Evidence, Past
+from .faulty_store import FaultyStore
+from .invariants import InvariantBroken, problems_now, problems_of_logs
+from .ledger import Ledger, leaves
+from .members import AgentFault, Member
+from .nemesis import SimulatedCrash, actor_of, crash, draw_faults, haunt
+
+EPOCH = 1_767_225_600.0  # 2026-01-01, so that stamps do not depend on today
+SWEEP = 1.0
+MOST_STEPS = 200_000
+ALLOWED = (SimulatedCrash, AgentFault, AgorioError, TimeoutError)
+
+
+@attrs.frozen
+class Limits:
+    """What a run is cut down to while a failure is made smaller; the defaults cut nothing."""
+
+    without: tuple[str, ...] = ()
+    """Kinds of faults that are left out."""
+    faults: int | None = None
+    """No more faults after so many."""
+    agents: int | None = None
+    """At most so many agents."""
+    steps: int | None = None
+    """At most so many steps of the scenario."""
+
+    def arguments(self) -> str:
+        """As the command line takes them."""
+        parts = [f"--without {','.join(self.without)}"] if self.without else []
+        for name in ("faults", "agents", "steps"):
+            value = getattr(self, name)
+            parts += [f"--{name} {value}"] if value is not None else []
+        return " ".join(parts)
+
+
+class WorldClock:
+    """The hub's wall clock: virtual time from a fixed epoch, with the jumps of a clock that somebody sets."""
+
+    def __init__(self) -> None:
+        self.offset = EPOCH
+
+    def time(self) -> float:
+        """Seconds since 1970."""
+        return trio.current_time() + self.offset
+
+
+class World:
+    """What a scenario plays in. `add` members, let them `open` and `say`; everything else happens by itself."""
+
+    def __init__(self, seed: int | str, limits: Limits | None = None, **hub_options: Any) -> None:
+        self.seed = seed
+        self.limits = limits or Limits()
+        self.chance = Chance(seed)
+        self.trace = Trace()
+        self.ledger = Ledger()
+        self.ledger.allowed_crashes = ALLOWED
+        self.faults: Counter[str] = Counter()
+        self.members: dict[str, Member] = {}
+        self.clock = WorldClock()
+        self.broken: InvariantBroken | None = None
+        self.scope = trio.CancelScope()
+        self.hub: Hub | None = None
+        self.total_steps = 0
+        self.total_looks = 0
+        options = self.chance.of("options")
+        self.faults_drawn = draw_faults(options, self.limits.without)
+        self.is_calm = False
+        self._past = Past()
+        self._letters = 0
+        self._countdown = 0
+        self._generation = 0
+        self._leave = trio.Event()
+        self._hub_scope = trio.CancelScope()
+        self._hub_options = hub_options
+        self.store: KnowledgeStore = self._draw_store(options.random() < 0.15)
+
+    def _draw_store(self, is_plain: bool) -> KnowledgeStore:
+        """Now and then a store without a medium: the hub commits to it by another path."""
+        if is_plain:
+            return MemoryKnowledgeStore()
+        return FaultyStore(
+            rng=self.chance.of("store"), on_power_cut=self._lights_out, **self.faults_drawn.store()
+        )
+
+    # For scenarios.
+
+    def add(self, name: str, agent: Any = None, **options: Any) -> Member:
+        """A member of that name, which connects soon; options are those of `HubClient.register`."""
+        member = self.members[name] = Member(self, name, agent, **options)
+        self.nursery.start_soon(member.live)
+        return member
+
+    def link_faults(self) -> dict[str, Any]:
+        """Faults for a member's link."""
+        return {} if self.is_calm else self.faults_drawn.link()
+
+    def capped(self, count: int, limit: int | None) -> int:
+        """A number that the limits may make smaller."""
+        return count if limit is None else min(count, limit)
+
+    def chosen(self, kind: str) -> bool:
+        """Whether a fault that a part brings on itself happens now."""
+        if self.is_calm or kind not in self.faults_drawn.kinds or self.chance.of(kind).random() >= 0.15:
+            return False
+        self.count(kind, "")
+        return True
+
+    # Faults.
+
+    def count(self, kind: str, where: str) -> None:
+        """Take note of a fault; after so many as the limits allow there are no more."""
+        self.faults[kind] += 1
+        self.note("fault", kind, where)
+        if self.limits.faults is not None and sum(self.faults.values()) >= self.limits.faults:
+            self.calm_links()
+
+    def note(self, *what: Any) -> None:
+        """A line of the trace."""
+        self.trace.note(trio.current_time(), *what)
+
+    def crash_in(self, steps: int) -> None:
+        """Crash the first actor that runs after so many steps of the scheduler."""
+        self._countdown = steps
+
+    def step(self, task: trio.lowlevel.Task) -> None:
+        """A task is about to run."""
+        self.total_steps += 1
+        if self.total_steps == MOST_STEPS:
+            self.fail(InvariantBroken("everything_settles", f"after {MOST_STEPS} steps there is still something to do"))
+        if self._countdown and self.hub is not None and not self.is_calm:
+            self._countdown = max(1, self._countdown - 1)
+            cell = actor_of(task, self._roots()) if self._countdown == 1 else None
+            if cell is not None and crash(cell):
+                self._countdown = 0
+                self.count("crash", cell.path)
+
+    def _roots(self) -> list[Coordinator]:
+        assert self.hub is not None
+        clients = [member.hub_client._group for member in self.members.values() if member.hub_client is not None]
+        return [self.hub._require_top(), *(group for group in clients if group is not None)]
+
+    def cut_power(self) -> None:
+        """The hub's machine loses its power, where its store can stand for one that does."""
+        if isinstance(self.store, FaultyStore) and self.hub is not None:
+            self.count("power", "hub")
+            self.store.cut_power()
+
+    def _lights_out(self) -> None:
+        """In one step: no frame crosses any more, nothing is written any more, the hub's tasks are cancelled."""
+        self._collect()
+        self.note("lights out")
+        for member in self.members.values():
+            member.link.cut_all("power")
+        self.hub = None
+        self._hub_scope.cancel()
+
+    def restart_hub(self) -> None:
+        """The hub closes as it should, and is opened again."""
+        if self.hub is not None:
+            self.count("restart", "hub")
+            self._leave.set()
+
+    def jump(self, seconds: float) -> None:
+        """Somebody sets the hub's clock."""
+        self.count("clock", f"{seconds:g}")
+        self.clock.offset += seconds
+
+    async def fill_store(self, seconds: float) -> None:
+        """The medium runs full for a while."""
+        store = self.store
+        if isinstance(store, FaultyStore):
+            self.count("full_store", "store")
+            store.capacity = store.used
+            await trio.sleep(seconds)
+            store.make_room()
+
+    def calm_links(self) -> None:
+        """Faults stop here and in the store; half-open links stay so until `calm`."""
+        self.is_calm = True
+        self._countdown = 0
+        for member in self.members.values():
+            member.link.odds = dict.fromkeys(member.link.odds, 0.0)
+            member.link.stall = 0.0
+        if isinstance(self.store, FaultyStore):
+            self.store.calm()
+
+    async def calm(self) -> None:
+        """No more faults. If cancelled: some half-open links are not healed."""
+        self.calm_links()
+        for member in self.members.values():
+            await member.link.heal()
+
+    # The hub.
+
+    def accept_link(self, endpoint: LinkEndpoint) -> None:
+        """A member connects. Raises `LinkError` while there is no hub."""
+        if self.hub is None:
+            raise LinkError("nobody listens: the hub is down")
+        self.hub.accept_link(endpoint)
+
+    async def keep_hub(self) -> None:
+        """Open the hub, again whenever it has gone down. If cancelled: it is closed."""
+        while True:
+            try:
+                await self._serve_hub()
+            except* Exception as group:
+                self._judge_failure(group)
+            finally:
+                self._collect()
+                self.hub = None
+            if isinstance(self.store, FaultyStore) and self.store.is_off:
+                self.store = await self.store.power_cut()
+                if self.is_calm:
+                    self.store.calm()
+            await trio.sleep(self.chance.of("nemesis").uniform(0.05, 1.0))
+
+    async def _serve_hub(self) -> None:
+        self._generation += 1
+        self._past, self._letters = Past(), 0
+        self._leave = trio.Event()
+        options: dict[str, Any] = {
+            "ttl_sweep_interval": SWEEP,
+            "expectation_sweep_interval": SWEEP,
+            "invite_ack_timeout": 5.0,
+            "redelivery": Redelivery(max_attempts=3, backoff=0.1),
+            "grace": 0.5,
+        }
+        with trio.CancelScope() as self._hub_scope:
+            async with Hub.open(
+                self.store,
+                clock=self.clock,
+                rng=self.chance.of(f"hub/{self._generation}"),
+                on_event=self._event,
+                **{**options, **self._hub_options},
+            ) as self.hub:
+                self.note("hub", self._generation)
+                await self._leave.wait()
+
+    def _judge_failure(self, group: BaseException) -> None:
+        self.ledger.reached["hub_failure"] += 1
+        self.note("hub failed", *sorted(type(leaf).__name__ for leaf in leaves(group)))
+        strange = [leaf for leaf in leaves(group) if not isinstance(leaf, ALLOWED)]
+        if strange:
+            self.fail(InvariantBroken("no_crash_of_its_own", f"the hub went down over {strange[0]!r}"))
+
+    # Watching.
+
+    def _event(self, event: Event) -> None:
+        self.note(type(event).__name__, event.name)
+        if isinstance(event, ActorCrash):
+            self.note("over", *sorted(type(leaf).__name__ for leaf in leaves(event.cause)))
+        if not isinstance(event, ActorRestart | DeadLetter):
+            self.ledger.event(event)
+
+    def frame(self, name: str, connection: int, direction: str, frame: Frame) -> None:
+        """A frame crosses a member's link."""
+        self.note(name, direction, type(frame).__name__, *_facts(frame))
+        self.ledger.frame((name, connection), direction, frame)
+        if isinstance(frame, NotifyFrame) and self.hub is not None:
+            services = self.hub._services
+            stored = None if services is None else services.sessions.resident(frame.envelope.session_id)
+            if stored is not None and stored.live.sequence < frame.envelope.sequence:
+                what = f"{name} is delivered {frame.envelope.sequence}; durable is {stored.live.sequence}"
+                self.ledger.problem("visible_only_when_durable", what)
+
+    def fail(self, broken: InvariantBroken) -> None:
+        """Keep the first failure and end the run."""
+        if self.broken is None:
+            self.broken = broken
+            self.note("broken", broken.name)
+        self.scope.cancel()
+
+    def look(self) -> None:
+        """Everything is at rest for now: hold the hub to what it can be held to at once."""
+        self._collect()
+        if self.hub is not None and self.broken is None:
+            self.total_looks += 1
+            for broken in problems_now(Evidence(self.hub, self._past, self.ledger)):
+                self.fail(broken)
+                return
+
+    def _collect(self) -> None:
+        """Take note of new dead letters before the hub that knows of them is gone."""
+        services = self.hub._services if self.hub is not None else None
+        if services is not None:
+            fresh = services.dead_letters.total - self._letters
+            self._letters += fresh
+            for letter in services.dead_letters.list()[-fresh:] if fresh else ():
+                self.ledger.dead_letter(letter.agent_id, letter.envelope)
+
+    async def check_all(self, *, is_settled: bool) -> None:
+        """Hold the hub to every invariant. If cancelled: not all were checked."""
+        assert self.hub is not None
+        seen = Evidence(self.hub, self._past, self.ledger, is_settled=is_settled)
+        try:
+            await seen.gather()
+        except StoreError as error:
+            self.fail(InvariantBroken("accepted_is_durable", f"the logs cannot be read: {error}"))
+            return
+        for record in seen.audits:
+            if record["kind"] == AUDIT_KIND_DEAD_LETTER:
+                self.ledger.given_up.add((record["agent_id"], record["session_id"], record["sequence"]))
+        for broken in (*problems_now(seen), *problems_of_logs(seen)):
+            self.fail(broken)
+            return
+
+    async def until(self, condition: Callable[[], bool], seconds: float) -> bool:
+        """Wait for a condition; False where it did not come true in time. If cancelled: nothing has changed."""
+        with trio.move_on_after(seconds):
+            while not condition():
+                await trio.sleep(0.25)
+            return True
+        return False
+
+    def at_rest(self) -> bool:
+        """Whether everybody is connected and nothing is under way."""
+        if self.hub is None or self.hub.is_closed or self.hub._services is None:
+            return False
+        if not all(member.is_up for member in self.members.values() if not member.left):
+            return False
+        services = self.hub._services
+        return not services.writer.statistics()["queued"] and not any(len(e.inbox.desk) for e in services.directory)
+
+    # The two phases.
+
+    async def play(self, scenario: Callable[[World], Any]) -> None:
+        """Faults first, then none: what was promised must hold, and what was begun must end."""
+        with self.scope:
+            async with trio.open_nursery() as self.nursery:
+                self.nursery.start_soon(self.keep_hub)
+                await self.until(lambda: self.hub is not None, 60)
+                async with trio.open_nursery() as acting:
+                    acting.start_soon(self._safety, scenario)
+                await self._liveness()
+                self.nursery.cancel_scope.cancel()
+
+    async def _safety(self, scenario: Callable[[World], Any]) -> None:
+        with trio.CancelScope() as haunted:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(haunt, self)
+                await self._act(scenario)
+                haunted.cancel()
+        await self.calm()
+
+    async def _act(self, scenario: Callable[[World], Any]) -> None:
+        """Play, the last part of it without faults if it takes long: every question must find its answer."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._calm_after, 60.0, nursery.cancel_scope)
+            await scenario(self)
+            nursery.cancel_scope.cancel()
+
+    async def _calm_after(self, seconds: float, scope: trio.CancelScope) -> None:
+        await trio.sleep(seconds)
+        await self.calm()
+        await trio.sleep(120.0)
+        self.fail(InvariantBroken("answers_come", "a question has had no answer two minutes after the last fault"))
+        scope.cancel()
+
+    async def _liveness(self) -> None:
+        self.note("calm")
+        await self.until(self.at_rest, 120)
+        await trio.sleep(3 * SWEEP)
+        await self.until(self.at_rest, 60)
+        if self.hub is None:
+            self.fail(InvariantBroken("everything_settles", "the hub does not come up"))
+            return
+        await self.check_all(is_settled=True)
+        generation = self._generation
+        self._leave.set()
+        await self.until(lambda: self._generation > generation and self.at_rest(), 60)
+        if self.hub is not None:
+            await self.check_all(is_settled=True)
+
+
+def _facts(frame: Any) -> list[Any]:
+    """What tells frames of one kind apart."""
+    envelope = getattr(frame, "envelope", frame)
+    names = ("request_id", "op", "code", "attempt", "status", "duplicate")
+    facts = [getattr(frame, name) for name in names if hasattr(frame, name)]
+    return [*facts, getattr(envelope, "session_id", ""), getattr(envelope, "sequence", "")]

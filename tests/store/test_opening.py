@@ -1,0 +1,198 @@
+"""Whose file it is: one holder, private, no link, the right format; and a start that was broken off."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agorio.hub.stores import disk_schema
+from agorio.hub.stores.disk import DiskKnowledgeStore
+from agorio.hub.stores.protocol import Append, Put
+from agorio.mailbox.errors import InvalidInput, StoreError
+from tests.store.conftest import OpenDisk
+from tests.store.disks import Disk
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="modes and links of POSIX")
+
+
+def spoil(path: Path, sql: str) -> None:
+    """Change the file behind the store's back."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute(sql)
+    connection.close()
+
+
+async def test_a_second_opening_is_refused(opened: OpenDisk, path: Path) -> None:
+    async with opened() as store:
+        with pytest.raises(StoreError, match=f"in use by process {os.getpid()}"):
+            await DiskKnowledgeStore(path).open()
+        with pytest.raises(StoreError, match="open in another hub"):
+            await store.open()
+        await store.commit([Append("one", (b"1",))])
+    async with opened() as again:
+        assert await again.last("one") == 1
+
+
+async def test_the_holder_is_named(path: Path) -> None:
+    script = (
+        "import sys, trio; from agorio import DiskKnowledgeStore\n"
+        "async def main():\n    await DiskKnowledgeStore(sys.argv[1]).open(); print('open', flush=True)\n"
+        "    await trio.sleep_forever()\ntrio.run(main)"
+    )
+    child = subprocess.Popen([sys.executable, "-P", "-c", script, str(path)], stdout=subprocess.PIPE)
+    try:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"open\n"
+        with pytest.raises(StoreError, match=f"in use by process {child.pid}") as refused:
+            await DiskKnowledgeStore(path).open()
+        assert refused.value.details["holder"] == str(child.pid)
+    finally:
+        child.send_signal(signal.SIGKILL)
+        child.communicate()
+    store = DiskKnowledgeStore(path)  # a lock goes with its process
+    await store.open()
+    await store.close()
+
+
+@posix
+async def test_the_files_are_private(opened: OpenDisk, path: Path) -> None:
+    async with opened() as store:
+        await store.commit([Append("one", (b"1",))])
+        await store.backup(path.with_name("copy.db"))
+        modes = {file.name: file.stat().st_mode & 0o777 for file in path.parent.iterdir()}
+    assert set(modes) >= {"hub.db", "hub.db-lock", "hub.db-wal", "copy.db"}
+    assert set(modes.values()) == {0o600}
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
+@posix
+async def test_a_file_that_others_may_read_is_made_private(opened: OpenDisk, path: Path) -> None:
+    async with opened():
+        pass
+    path.chmod(0o644)
+    async with opened():
+        assert path.stat().st_mode & 0o777 == 0o600
+
+
+@posix
+@pytest.mark.parametrize("suffix", ["", "-lock"])
+async def test_a_symbolic_link_is_refused(path: Path, tmp_path: Path, suffix: str) -> None:
+    path.parent.mkdir()
+    path.with_name(path.name + suffix).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StoreError, match="symbolic link"):
+        await DiskKnowledgeStore(path).open()
+    assert not (tmp_path / "elsewhere").exists()
+
+
+async def test_a_folder_is_refused(path: Path) -> None:
+    path.mkdir(parents=True)
+    with pytest.raises(StoreError, match=r"cannot open .*hub.db"):
+        await DiskKnowledgeStore(path).open()
+
+
+async def test_a_newer_format_is_refused(opened: OpenDisk, path: Path) -> None:
+    async with opened():
+        pass
+    spoil(path, "PRAGMA user_version=99")
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match="format 99, this agorio knows up to 1"):
+        await DiskKnowledgeStore(path).open()
+    assert path.read_bytes() == before
+
+
+async def test_an_older_format_is_brought_forward(
+    opened: OpenDisk, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened() as store:
+        await store.commit([Append("one", (b"1",))])
+    monkeypatch.setattr(disk_schema, "VERSION", 2)
+    monkeypatch.setitem(disk_schema._MIGRATIONS, 1, ["ALTER TABLE log ADD COLUMN note TEXT"])
+    async with opened() as store:
+        assert len(await store.read("one")) == 1
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+    connection.close()
+
+
+@pytest.mark.parametrize("number", range(1, 16))
+async def test_a_creation_that_was_broken_off(path: Path, number: int) -> None:
+    disk = Disk()
+    disk.fail_at(number, times=100)
+    with pytest.raises(StoreError):
+        await DiskKnowledgeStore(path, connect=disk.connect).open()
+    store = DiskKnowledgeStore(path)
+    await store.open()
+    await store.commit([Append("one", (b"1",))])
+    await store.close()
+
+
+async def test_another_programs_database_is_refused(path: Path) -> None:
+    path.parent.mkdir()
+    spoil(path, "CREATE TABLE accounts(id)")
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match="another program's"):
+        await DiskKnowledgeStore(path).open()
+    assert path.read_bytes() == before
+
+
+async def test_another_programs_file_is_refused(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_text("dear diary " * 1000)
+    with pytest.raises(StoreError, match="nothing in it is readable"):
+        await DiskKnowledgeStore(path).open()
+    assert path.read_text() == "dear diary " * 1000
+
+
+@pytest.mark.parametrize("loss", ["emptied", "removed"])
+async def test_a_store_that_is_gone_is_not_taken_for_a_new_one(opened: OpenDisk, path: Path, loss: str) -> None:
+    async with opened() as store:
+        await store.commit([Append("one", (b"1",))])
+    if loss == "emptied":
+        path.write_bytes(b"")
+    else:
+        path.unlink()
+    with pytest.raises(StoreError, match="empty or gone"):
+        await DiskKnowledgeStore(path).open()
+
+
+async def test_a_closed_store_refuses(opened: OpenDisk) -> None:
+    async with opened() as store:
+        await store.commit([Put("a", b"1")])
+    for call in (store.read("one"), store.get("a"), store.scan(""), store.last("one"), store.commit([Put("a", b"2")])):
+        with pytest.raises(StoreError, match="is not open"):
+            await call
+
+
+async def test_a_backup_is_a_store(opened: OpenDisk, path: Path) -> None:
+    copy = path.with_name("copy.db")
+    async with opened() as store:
+        await store.commit([Append("one", (b"1", b"2")), Put("a", b"1")])
+        await store.backup(copy)
+        await store.commit([Append("one", (b"3",))])
+        with pytest.raises(StoreError, match="File exists"):
+            await store.backup(copy)
+        async with opened(copy) as other:
+            assert await other.last("one") == 2
+            assert (await other.verify()).damaged == ()
+            await other.commit([Append("one", (b"other",), 2)])
+        assert await store.last("one") == 3
+
+
+async def test_relaxed_says_so(path: Path) -> None:
+    assert DiskKnowledgeStore(path).durable
+    assert not DiskKnowledgeStore(path, durability="relaxed").durable
+    with pytest.raises(InvalidInput, match="neither 'full' nor 'relaxed'"):
+        DiskKnowledgeStore(path, durability="none")  # type: ignore[arg-type]  # what is tested
+
+
+async def test_the_interpreters_patience_is_put_back(opened: OpenDisk, path: Path) -> None:
+    before = sys.getswitchinterval()
+    async with opened(), opened(path.with_name("second.db")):
+        assert sys.getswitchinterval() < before
+    assert sys.getswitchinterval() == before
