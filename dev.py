@@ -60,8 +60,9 @@ def demo(args: list[str]) -> int:
 
 
 def test(args: list[str]) -> int:
+    """Run the tests on every core; `-n 0` runs them one after the other."""
     ensure_venv("test")
-    return run("pytest", *args)
+    return run("pytest", "-n", "auto", "--dist", "worksteal", *args)
 
 
 def lint(args: list[str]) -> int:

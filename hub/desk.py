@@ -190,6 +190,8 @@ class Desk:
         """Push what needs no place in the window: a free line wholly, else the bookkeeping at its head."""
         while line.queued and (line.free or not line.queued[0].counted):
             self._push_head(line, pushed)
+        if not line.queued:
+            line.entry = 0  # its entry tells of an urgency that is gone
 
     def _push_next(self, now: float, pushed: list[Delivery]) -> None:
         _, entry, session_id = heapq.heappop(self._heap)
@@ -298,6 +300,9 @@ class Desk:
     def set_window(self, window: int | None) -> None:
         """Change how many counted deliveries may be out at once."""
         self.window = window
+        if window is None:
+            for session_id, line in self._lines.items():
+                self._enter_again(session_id, line)  # what waited for one to come back need not any more
 
     def release_held(self, now: float) -> None:
         """Let the lines go whose backoff is over."""
@@ -333,7 +338,7 @@ class Desk:
 
     def take_queued(self, unwanted: Callable[[Delivery], bool]) -> list[Delivery]:
         """Take out the queued deliveries that are not wanted any more."""
-        taken = []
+        taken: list[Delivery] = []
         for session_id, line in list(self._lines.items()):
             kept: list[Delivery] = []
             for delivery in line.queued:

@@ -122,20 +122,24 @@ class Governance:
             self._ask(self.arbiter.authorize_delivery, envelope, recipient.passport)
 
     def _ask(self, gate: Callable[..., Any], *args: Any) -> None:
-        """Put a question to the arbiter and raise its refusal. It is foreign code: where it fails, the answer is no."""
+        refusal = self.refusal(gate, *args)
+        if refusal is not None:
+            raise refusal
+
+    def refusal(self, gate: Callable[..., Any], *args: Any) -> NetworkError | None:
+        """Put a question to the arbiter. It is foreign code: where it fails, the answer is no."""
         try:
             answer = gate(*args)
-        except NetworkError:
-            raise
+        except NetworkError as error:
+            return error
         except Exception as exc:
             _log.exception("the arbiter failed in %s", gate.__name__)
-            raise self._failure(gate.__name__, f"raised {type(exc).__name__}") from exc
-        if isinstance(answer, NetworkError):
-            raise answer
-        if answer is not None:
-            if inspect.iscoroutine(answer):
-                answer.close()
-            raise self._failure(gate.__name__, f"returned a {type(answer).__name__}; a gate returns None or an error")
+            return self._failure(gate.__name__, f"raised {type(exc).__name__}")
+        if answer is None or isinstance(answer, NetworkError):
+            return answer
+        if inspect.iscoroutine(answer):
+            answer.close()
+        return self._failure(gate.__name__, f"returned a {type(answer).__name__}; a gate returns None or an error")
 
     def _failure(self, gate: str, what: str) -> AccessDeniedError:
         self.failed(f"arbiter: {gate} {what}")

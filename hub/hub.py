@@ -243,11 +243,11 @@ class Hub(Extensible):
 
     async def stop_client(self, name: str) -> None:
         """Stop a hosted client and wait until it is gone; a closed hub has stopped all. If cancelled: it goes on."""
-        await trio.lowlevel.checkpoint()
-        if self._top is not None and "clients" in self._top:
-            group = self._top.group("clients")
-            if name in group:
-                await group.stop(name)
+        clients = self._top.group("clients") if self._top is not None and "clients" in self._top else ()
+        if isinstance(clients, Supervisor) and name in clients:
+            await clients.stop(name)
+        else:
+            await trio.lowlevel.checkpoint()
 
     # What the operator reads.
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import trio
@@ -125,14 +126,14 @@ class LogWriter:
     def _take_batch(self) -> list[Entry]:
         batch = [self._queue[index] for index in range(min(len(self._queue), MAX_BATCH))]
         if self._is_lazy_due:
-            bodies = self._lazy
-            batch.append((tuple(self._take_lazy()), lambda error: self._lazy_done(bodies, error)))
+            lazy, self._lazy, self._lazy_due_at = self._lazy, {}, math.inf
+            batch += [((Put(key, body()),), partial(self._lazy_done, key, body)) for key, body in lazy.items()]
         return batch
 
-    def _lazy_done(self, bodies: dict[str, Callable[[], bytes]], error: AgorioError | None) -> None:
+    def _lazy_done(self, key: str, body: Callable[[], bytes], error: AgorioError | None) -> None:
         """What a full disk refused is tried again; what can never be written is let go."""
         if type(error) is StoreError:
-            self._lazy = {**bodies, **self._lazy}
+            self._lazy.setdefault(key, body)
             self._schedule_lazy(RETRY_DELAY)
 
     async def _commit_in_order(self, batch: list[Entry]) -> None:

@@ -93,7 +93,9 @@ class Operations:
 
     def watch(self, connection: Connection, op: ops.Watch) -> None:
         """Push one session through."""
-        connection.bound[op.agent_id].inbox.watch(op.session_id)
+        cell = self._services.sessions.resident(op.session_id)
+        if cell is not None and op.agent_id in cell.setup.participants:  # from any other nothing can come
+            connection.bound[op.agent_id].inbox.watch(op.session_id)
 
     def get_agent(self, connection: Connection, op: ops.GetAgent) -> Passport:
         """A passport."""

@@ -99,7 +99,7 @@ async def _recover_session(services: Services, document: Document) -> None:
         sessions.quarantined[session_id] = str(error)
         raise
     sessions.adopt(cell)
-    services.ids.floor(session_id)
+    services.ids.floor(max(session_id, cell.log.newest_id))
     await sessions.delivery.restore(cell)
     for who in cell.setup.participants:
         if who not in services.directory and not cell.live.terminal:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
@@ -101,9 +101,18 @@ class Registry:
         assert self.ask is not None
         return await self.ask(_Do(work))
 
-    async def _write(self, change: Put, *records: AuditRecord) -> None:
-        """Make a change durable together with its audit records, which stand in the chain from that step on."""
-        await self._writer.write(change, self._audit.change(*records), then=lambda: self._audit.chained(*records))
+    async def _write(self, change: Put, records: Sequence[AuditRecord], apply: Callable[[], None]) -> None:
+        """Make a change durable together with its audit records, and apply it in the very step in which it is.
+
+        Whoever waits for it here may be cancelled; what is durable would then be so without effect until a restart.
+        """
+
+        def then() -> None:
+            self._audit.chained(*records)
+            apply()
+            self._audit.announce(*records)
+
+        await self._writer.write(change, self._audit.change(*records), then=then)
 
     # Registration.
 
@@ -147,10 +156,10 @@ class Registry:
         resume = attrs.evolve(op.resume or Resume(), observed={}, last_updated=now, version=1)
         stored = StoredAgent(stamped, resume, op.rule or Rule(), op.skill_md)
         record = self._audit.record(AUDIT_KIND_AGENT_REGISTERED, agent_id=stamped.agent_id, name=stamped.name)
-        await self._write(Put(_key(stamped.agent_id), to_bytes(stored), 0), record)
-        entry = self.admit(stored)
-        self._audit.announce(record)
-        return entry
+        entered: list[Entry] = []
+        put = Put(_key(stamped.agent_id), to_bytes(stored), 0)
+        await self._write(put, (record,), lambda: entered.append(self.admit(stored)))
+        return entered[0]
 
     def admit(self, stored: StoredAgent) -> Entry:
         """Give a stored identity its inbox and its actor."""
@@ -191,12 +200,13 @@ class Registry:
             self._audit.record(kind, agent_id=entry.agent_id, name=entry.name, **_facts(kind, stored), **fields)
             for kind in kinds
         ]
-        await self._write(Put(_key(entry.agent_id), to_bytes(stored)), *records)
+        await self._write(Put(_key(entry.agent_id), to_bytes(stored)), records, lambda: self._replace(entry, stored))
+
+    def _replace(self, entry: Entry, stored: StoredAgent) -> None:
         if stored.resume.observed is not entry.resume.observed:  # a task has ended while this was being written
             stored = attrs.evolve(stored, resume=attrs.evolve(stored.resume, observed=entry.resume.observed))
         rule_changed = stored.rule is not entry.rule
         self._directory.replace(entry, stored)
-        self._audit.announce(*records)
         if rule_changed:
             self._governance.follow_rate(entry)
             entry.inbox.set_block(stored.rule.inbox)
@@ -223,7 +233,9 @@ class Registry:
     async def _unregister(self, agent_id: str) -> None:
         entry = self._directory.entry(agent_id)
         record = self._audit.record(AUDIT_KIND_AGENT_UNREGISTERED, agent_id=entry.agent_id, name=entry.name)
-        await self._write(Put(_key(entry.agent_id), None), record)
+        await self._write(Put(_key(entry.agent_id), None), (record,), lambda: self._strike_off(entry))
+
+    def _strike_off(self, entry: Entry) -> None:
         self.owner_gone(entry)
         for session_id in list(entry.sessions):
             cell = self._sessions.resident(session_id)
@@ -235,7 +247,6 @@ class Registry:
         self._directory.remove(entry.agent_id)
         assert self.agents is not None
         self.agents.stop_soon(_actor_name(entry))
-        self._audit.announce(record)
 
     # Records.
 

@@ -14,13 +14,14 @@ class SessionLog:
     it; `above` holds what it has handled beyond a gap, so that a failed delivery in the middle is the only one retried.
     """
 
-    __slots__ = ("above", "cursors", "keys", "pending")
+    __slots__ = ("above", "cursors", "keys", "newest_id", "pending")
 
     def __init__(self) -> None:
         self.cursors: dict[str, int] = {}
         self.above: dict[str, set[int]] = {}
         self.keys: dict[tuple[str, str], int] = {}
         self.pending: dict[str, int] = {}
+        self.newest_id = ""  # of the log as it was loaded
 
     @property
     def unsettled(self) -> bool:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from ..actors.sessions.adapters.base import SessionAdapter
 from ..actors.sessions.adapters.registry import AdapterRegistry
 from ..actors.sessions.handoff import resolve_target
 from ..actors.sessions.lifecycle import (
@@ -27,7 +28,7 @@ from ..actors.sessions.lifecycle import (
     recipients,
     step,
 )
-from ..actors.sessions.metadata import SessionSetup
+from ..actors.sessions.metadata import SessionSetup, SessionState
 from ..mailbox.clock import Clock
 from ..mailbox.codec import decode_envelope
 from ..mailbox.envelope import Envelope
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from .tasks import TaskTable
 
 PAGE = 1024
+LATE = 1.0
 ROUTED = frozenset({EV_HANDOFF, EV_PACKET})
 
 
@@ -146,6 +148,7 @@ class Sessions:
                 envelope = decode_envelope(record.body)
                 live = _refold(live, adapter, envelope)
                 log.remember(envelope)
+                log.newest_id = envelope.envelope_id
             after = page[-1].sequence
         cursors = await self._writer.store.get(f"cursor/{setup.session_id}")
         if cursors is not None:
@@ -171,6 +174,9 @@ class Sessions:
             creator.open_sessions += 1
         if setup.expires_at is not None:
             self.deadlines.add(setup.expires_at, cell.session_id)
+        if setup.ack_deadline is not None and cell.live.state is SessionState.PENDING:
+            # Whoever opens it ends it in time; the sweep comes after that, for a store that has refused the end.
+            self.deadlines.add(setup.ack_deadline + LATE, cell.session_id)
 
     # Commands.
 

@@ -15,6 +15,7 @@ from ..mailbox.errors import AgorioError, InvalidInput
 from .sessions import Sessions
 
 RETRY = 60.0
+SOON = 1.0
 
 
 @attrs.frozen
@@ -76,8 +77,8 @@ def _end_if_late(sessions: Sessions, session_id: str, now: float) -> bool:
     setup = cell.setup
 
     def done(error: AgorioError | None) -> None:
-        if error is not None:  # the store refused
-            sessions.deadlines.add(now + RETRY, session_id)
+        if error is not None:  # the store refused, which may be over at the next sweep
+            sessions.deadlines.add(now + SOON, session_id)
 
     if setup.expires_at is not None and setup.expires_at <= now:
         sessions.close(cell, "ttl_expired", expired=True, done=done)

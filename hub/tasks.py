@@ -142,7 +142,8 @@ class TaskTable:
     def _allowed(self, cell: SessionCell, envelope: Envelope, sender: Entry) -> tuple[str, ...] | None:
         members = tuple(who for who in cell.setup.participants if who != sender.agent_id)
         asked = members if envelope.audience is None else envelope.audience
-        refusal = self._governance.arbiter.authorize_send(envelope, sender.passport, asked)
+        governance = self._governance
+        refusal = governance.refusal(governance.arbiter.authorize_send, envelope, sender.passport, asked)
         shown = () if refusal is not None else tuple(who for who in asked if self._may_see(envelope, sender, who))
         return envelope.audience if shown == asked else shown
 
@@ -150,8 +151,9 @@ class TaskTable:
         recipient = self._directory.get(who)
         if recipient is None or recipient is sender:
             return True
-        arbiter = self._governance.arbiter
-        return may_talk(sender, recipient) is None and arbiter.authorize_delivery(envelope, recipient.passport) is None
+        governance = self._governance
+        gate = governance.arbiter.authorize_delivery
+        return may_talk(sender, recipient) is None and governance.refusal(gate, envelope, recipient.passport) is None
 
     def _check_start(self, owner: Entry, request: TaskRequest) -> None:
         cap = owner.rule.limits.max_concurrent_tasks

@@ -26,7 +26,7 @@ def serve_ws(
     limits: Limits | None = None,
     origins: Collection[str] = (),
 ) -> AbstractAsyncContextManager[WebsocketServer]:
-    """Serve agents in other processes: `async with serve_ws(hub, host, port) as server`; `server.port` is the bound port.
+    """Serve agents in other processes: `async with serve_ws(hub, host, port) as server`, bound to `server.port`.
 
     `origins` are the web pages whose browsers may connect; other programs send no origin. A hub that admits agents
     without proof (`NoAuth`) is served on this machine only, unless `allow_unauthenticated` says otherwise: `AuthError`.
@@ -47,5 +47,5 @@ def _check_loopback(host: str, addresses: Sequence[Any]) -> None:
     if not all(ip_address(address[0].partition("%")[0]).is_loopback for address in addresses):
         raise AuthError(
             f"this hub admits agents without proof (NoAuth), and {host or 'every interface'} can be reached from other "
-            "machines: give Hub.open an auth registry without NoAuth, bind 127.0.0.1, or pass allow_unauthenticated=True"
+            "machines: open it with an auth registry without NoAuth, bind 127.0.0.1, or pass allow_unauthenticated=True"
         )

@@ -15,7 +15,7 @@ from .priority import Priority
 def _audience(value: Any) -> tuple[str, ...] | None:
     """None addresses everybody else; a list is copied into a tuple without repeats, in its order."""
     if value is None or value == ():
-        return value
+        return None if value is None else ()
     if isinstance(value, str):
         raise InvalidInput(f"audience={value!r} must be a list of agent ids or None", field="audience")
     audience = tuple(value)

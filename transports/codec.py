@@ -1,8 +1,8 @@
 """Frames to JSON text and back.
 
 A message is one frame, an object whose `kind` names it, or an array of frames. Size, UTF-8 and depth are checked before
-anything is decoded; types are checked and never coerced; unknown fields are passed over. What is no legal frame comes out
-as an `Unreadable` beside its good neighbours, so that it can be answered; nothing else than `BadFrame` is ever raised.
+anything is decoded; types are checked and never coerced; unknown fields are passed over. What is no legal frame comes
+out as an `Unreadable` beside its good neighbours, so that it can be answered: decoding never raises.
 
 Parameters and results of operations are records of rooms to the right: `Records` says which there are and how to turn
 them into JSON. A response names its record, so that the codec needs no memory of the questions.
@@ -252,7 +252,7 @@ class Codec:
             raise BadFrame(f"a {type(frame).__name__} cannot be written as JSON: {exc}") from exc
         if len(data) > self._limits.max_outgoing:
             raise BadFrame(
-                f"a {type(frame).__name__} has {len(data)} bytes; this link carries at most {self._limits.max_outgoing}",
+                f"a {type(frame).__name__} has {len(data)} bytes; this link carries {self._limits.max_outgoing} at most",
                 limit=self._limits.max_outgoing,
             )
         return data

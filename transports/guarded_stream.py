@@ -1,8 +1,8 @@
 """The byte stream below one websocket, with the limits that the library lacks.
 
 It sits between the transport (TLS included) and the library's parser: what breaks a limit is never passed on. After a
-violation the rest is read and thrown away for a while, so that the closing handshake can still reach the peer: closing a
-socket with unread bytes in it would reset the connection and take the reason with it.
+violation the rest is read and thrown away for a while, so that the closing handshake can still reach the peer: closing
+a socket with unread bytes in it would reset the connection and take the reason with it.
 """
 
 from __future__ import annotations

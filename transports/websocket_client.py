@@ -74,9 +74,11 @@ class WebsocketLinkClient:
         stream: trio.abc.Stream | None = None
         try:
             async with trio.open_nursery() as nursery:
-                with trio.fail_after(self._limits.handshake_timeout):
+                with trio.fail_after(self._limits.handshake_timeout) as scope:
                     stream = await self._link.open_stream()
-                    end = await self._shake_hands(nursery, GuardedStream(stream, self._limits))
+                    guarded = GuardedStream(stream, self._limits)
+                    nursery.start_soon(_cancel_at_end, guarded, scope)
+                    end = await self._shake_hands(nursery, guarded)
                 self._end = end
                 self._opened.set()
                 nursery.start_soon(end.beat)
@@ -208,8 +210,18 @@ class WebsocketLink:
         if self._ssl is None:
             return await trio.open_tcp_stream(host, port)
         stream = await trio.open_ssl_over_tcp_stream(host, port, ssl_context=self._ssl, https_compatible=True)
-        await stream.do_handshake()
+        try:
+            await stream.do_handshake()
+        except BaseException:
+            await trio.aclose_forcefully(stream)
+            raise
         return stream
+
+
+async def _cancel_at_end(stream: GuardedStream, scope: trio.CancelScope) -> None:
+    """Whoever hangs up during the handshake leaves nobody waiting."""
+    await stream.ended.wait()
+    scope.cancel()
 
 
 def _split(url: str) -> SplitResult:
@@ -233,7 +245,7 @@ def _link_error(exc: BaseException, link: WebsocketLink) -> LinkError:
     if isinstance(exc, LinkError):
         return exc
     if isinstance(exc, trio.TooSlowError):
-        return LinkError(f"{link.url} has not answered within {link.limits.handshake_timeout:g} s")
+        return LinkError(f"{link.url} cannot be reached: it hung up, or took over {link.limits.handshake_timeout:g} s")
     if isinstance(exc, ConnectionRejected):
         body = (exc.body or b"").decode(errors="replace").strip()[:200] or "no reason given"
         return LinkError(f"{link.url} refuses the connection ({exc.status_code}): {body}", status=exc.status_code)

@@ -1,7 +1,7 @@
 """Serves a hub over websockets. Nothing that happens on one connection reaches the listener or another connection.
 
-The library's own server ends as a whole on one malformed handshake, on a port probe, or on an exception in a handler. So
-every connection is accepted here and runs behind a guard of its own: admission first, then the handshake under a
+The library's own server ends as a whole on one malformed handshake, on a port probe, or on an exception in a handler.
+So every connection is accepted here and runs behind a guard of its own: admission first, then the handshake under a
 deadline, then the frames; whatever it raises is counted and logged, and ends that connection only.
 """
 

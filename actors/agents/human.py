@@ -209,7 +209,7 @@ class HumanClient:
         return envelope
 
     def messages(self) -> Messages:
-        """Every message from the oldest unread on, until the connection ends: `async for envelope in human.messages()`."""
+        """`async for envelope in human.messages()`: all from the oldest unread on, until the connection ends."""
         return Messages(self)
 
     def on_message(self, callback: Callback) -> Callable[[], None]:

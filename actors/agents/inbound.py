@@ -152,7 +152,8 @@ class Inbound:
         self._cancel_scopes(session_id)
         if self._callback is None and self.turns is not None:
             for frame in self.turns.queue.drop(session_id):
-                self._acknowledge(frame)
+                if isinstance(frame, NotifyFrame):
+                    self._acknowledge(frame)
 
     def _cancel_scopes(self, session_id: str) -> None:
         for scope, turn in (self._scopes or {}).get(session_id, ()):

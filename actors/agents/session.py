@@ -121,7 +121,10 @@ class Session:
         return await self.client.wait_for_session_event(self.session_id, predicate, timeout)
 
     async def wait_closed(self, timeout: float | None = 300.0) -> SessionMetadata:  # noqa: ASYNC109
-        """Wait until the session has ended; the snapshot says why. Raises `TimeoutError`. If cancelled: nothing changed."""
+        """Wait until the session has ended; the snapshot says why. Raises `TimeoutError`.
+
+        If cancelled: nothing has changed.
+        """
         with suppress(SessionClosedError):
             await self.wait(lambda envelope: envelope.event_type in SESSION_END, timeout)
         return await self.info()

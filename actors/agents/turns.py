@@ -145,7 +145,7 @@ class Turns:
 
         If cancelled: the delivery stays pending at the hub.
         """
-        if frame.__class__ is InboundCall:
+        if isinstance(frame, InboundCall):
             await self._answer(frame)
             return
         client, envelope = self._client, frame.envelope

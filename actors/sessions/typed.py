@@ -1,8 +1,8 @@
 """The typed edge of the control calls: every field of an operation holds what its record declares. Pure.
 
 Both ends read it: the hub's door for everything that arrives, whatever the link, and the wire before an operation is
-written as JSON, where a wrong type might be lost or changed. So a wrong type is the same `InvalidInput` with a path over
-every link, and never an exception half-way through the work.
+written as JSON, where a wrong type might be lost or changed. So a wrong type is the same `InvalidInput` with a path
+over every link, and never an exception half-way through the work.
 """
 
 from __future__ import annotations
@@ -64,14 +64,15 @@ def _check_of(kind: Any) -> Check:
 
 
 def _check_class(cls: Any) -> Check:
-    accepted = (int, float) if cls is float else cls
+    accepted: Any = (int, float) if cls is float else cls
     is_record = attrs.has(cls)
 
     def check(value: Any, path: str) -> None:
         if not isinstance(value, accepted) or (isinstance(value, bool) and cls is not bool):
             raise _wrong(value, path, cls)
         if is_record:
-            _fields(type(value))(value, f"{path}.")
+            kind: Any = type(value)
+            _fields(kind)(value, f"{path}.")
 
     return check
 

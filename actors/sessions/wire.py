@@ -29,7 +29,8 @@ _INT64: Final = 2**63
 
 
 def _scalar(value: Any, cls: Any) -> Any:
-    if not isinstance(value, _SCALARS[cls]) or (isinstance(value, bool) and cls is not bool):
+    kinds: Any = _SCALARS[cls]
+    if not isinstance(value, kinds) or (isinstance(value, bool) and cls is not bool):
         raise ValueError(f"{value!r:.80} is no {_NAMES[cls]}")
     if cls is int and not -_INT64 <= value < _INT64:
         raise ValueError("an integer has more than 64 bits")

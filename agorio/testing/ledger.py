@@ -40,7 +40,6 @@ class Ledger:
     def __init__(self) -> None:
         self.accepted: dict[tuple[str, int], Envelope] = {}
         self.keys: dict[Key, tuple[int, str]] = {}
-        self.sent: set[Key] = set()
         self.refused: dict[Key, str] = {}
         self.lines: dict[tuple[str, str], Line] = {}
         self.given_up: set[tuple[str, str, int]] = set()
@@ -65,7 +64,7 @@ class Ledger:
         elif isinstance(frame, SendFrame):
             self._asked[link, frame.request_id] = frame.envelope
             if (key := key_of(frame.envelope)) is not None:
-                self.sent.add(key)
+                self.refused.pop(key, None)  # it is tried again, and may be accepted now
         elif isinstance(frame, ErrorFrame) and direction == "in":
             self._refused(link, frame)
         elif isinstance(frame, ReceiptFrame):

@@ -17,7 +17,7 @@ from ..actors.agents.hub_client import HubClient
 from ..actors.sessions.identity import Passport, Resume
 from ..actors.sessions.rule import Rule
 from ..mailbox.envelope import Envelope
-from ..mailbox.errors import AgorioError, HubClosedError, LinkError, NetworkError, StoreError
+from ..mailbox.errors import AccessDeniedError, AgorioError, HubClosedError, LinkError, NetworkError, StoreError
 from ..mailbox.events import EV_TEXT
 from ..transports.frames import Frame, HelloFrame
 from ..transports.local import LocalLink
@@ -121,11 +121,14 @@ class Member:
         while not self.left:
             try:
                 await self._session_of_life()
+            except* AccessDeniedError:
+                self.rule = None  # the operator has tightened it since: it comes back with what it has
             except* LOST + (NetworkError,):
                 self.world.ledger.reached["reconnect"] += 1
             finally:
                 self.client = self.hub_client = None
-                self._up = trio.Event()
+                if not self.left and self._up.is_set():
+                    self._up = trio.Event()
             await trio.sleep(PAUSE * self._rng.uniform(0.5, 1.5))
 
     async def _session_of_life(self) -> None:
@@ -167,7 +170,9 @@ class Member:
         while self.client is None or not self.is_up:
             if self.left:
                 raise LinkError(f"{self.name} has left the network")
-            await trio.sleep(0.05)
+            await self._up.wait()
+            if not self.is_up and not self.left:
+                await trio.sleep(PAUSE)
         return self.client
 
     # What it does.
@@ -233,4 +238,5 @@ class Member:
         self.world.ledger.left.add(self.agent_id)
         await self.persist(lambda client: client.unregister())
         self.left = True
+        self._up.set()
         self.link.cut_all("unregistered")

@@ -135,11 +135,11 @@ class Mixed:
         """An agent leaves for good, and another comes."""
         crew = [member for member in self.members if not member.left and member.agent_id]
         if len(crew) > 3 and self.leavers < 2:
-            self.leavers += 1
+            self.leavers = number = self.leavers + 1
             leaver = rng.choice(crew)
             self.members.remove(leaver)
             await leaver.leave()
-            self.members.append(self.world.add(f"fresh{self.leavers}", rule=_draw_rule(rng)))
+            self.members.append(self.world.add(f"fresh{number}", rule=_draw_rule(rng)))
 
 
 async def mixed(world: World) -> None:

@@ -73,6 +73,8 @@ async def haunt(world: World) -> None:
     kinds = [kind for kind in SUDDEN if kind in faults.kinds]
     while kinds:
         await trio.sleep(rng.expovariate(1 / faults.interval))
+        if world.is_calm:
+            return
         await strike(world, rng.choice(kinds), rng)
 
 

@@ -77,6 +77,7 @@ class Index:
         self.first_document = 1
         self.next_block = 1
         self.recount: list[str] = []
+        self.is_rebuilt = False
         self._keys: list[str] = []
         self._new_keys: set[str] = set()
 

@@ -40,9 +40,8 @@ class TornEnd(sqlite3.DatabaseError):
 class Loader:
     """Reads the index of one connection."""
 
-    def __init__(self, connection: Connection, *, is_new: bool) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._is_new = is_new
         self.index = Index()
         self._by_number: dict[int, tuple[str, Stream]] = {}
         self._names: dict[int, str] = {}
@@ -102,8 +101,11 @@ class Loader:
                 self._note(kind, name, detail)
         elif number == FLOOR:
             self._floor = last
-        elif number == REBUILT:
+        elif number == REBUILT and last >= 0:
             self._rebuilt_at = last
+        elif number == REBUILT:
+            self.index.is_rebuilt = True
+            self._note("file", "pages", "some were damaged; a new file holds what was whole, the old one is kept")
 
     # Streams.
 
@@ -158,7 +160,7 @@ class Loader:
     def _check_end(self) -> None:
         """See to it that the page that will be written to next is whole: what is appended to a torn one is lost."""
         first = self.index.last_log - END
-        if self._is_new or first < self._rebuilt_at:
+        if self.index.is_rebuilt or first < self._rebuilt_at:
             return  # what is missing there is known, and the page is new
         found = [row[0] for row in self._connection.execute("SELECT * FROM log WHERE lsn>?", (first,))]
         known = sorted(lsn for run in self.index.runs(first + 1) for lsn in run.lsns)
@@ -211,9 +213,9 @@ class Loader:
         index.recount = [name for name, count in expected.items() if counters.get(name, 0) != count]
 
 
-def load(connection: Connection, *, is_new: bool = False) -> Index:
-    """The index of a store; a file that was put together anew may lack rows. Raises `sqlite3.Error`."""
-    return Loader(connection, is_new=is_new).load()
+def load(connection: Connection) -> Index:
+    """The index of a store. Raises `sqlite3.Error` where the file cannot be read."""
+    return Loader(connection).load()
 
 
 def _block(number: int, last: int, body: bytes) -> Step:
@@ -236,7 +238,7 @@ def copy_steps(index: Index) -> list[Step]:
 def damage_steps(index: Index) -> list[Step]:
     """What keeps the known damage, so that it stays known when the rows no longer show it."""
     if not index.damage:
-        return []
+        return recount_steps(index, index.recount)
     known = [[damage.kind, damage.name, damage.detail] for damage in index.damage.values()]
     return [_block(DAMAGE, 0, json.dumps(known).encode()), *recount_steps(index, index.recount)]
 
@@ -251,9 +253,9 @@ def recount_steps(index: Index, tables: list[str]) -> list[Step]:
     return steps
 
 
-def rebuilt_step(index: Index) -> Step:
-    """What keeps that the file was put together anew, and how far the log went then."""
-    return _block(REBUILT, index.last_log, b"")
+def rebuilt_step(last_log: int) -> Step:
+    """What keeps that the file was put together anew, and how far the log went then; -1 until that is known."""
+    return _block(REBUILT, last_log, b"")
 
 
 def floor_step(first: int) -> Step:

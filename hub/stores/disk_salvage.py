@@ -15,6 +15,7 @@ from typing import Any
 
 from ...mailbox.errors import StoreError
 from .disk_file import beside, make_private, sync_file, sync_folder
+from .disk_load import rebuilt_step
 from .disk_schema import PAGE_SIZE, Connect, Connection, checkpoint, in_one_transaction, migrate, prepare
 
 _LEAF = 0x0D
@@ -203,7 +204,7 @@ def _take_over(path: Path, connection: Connection) -> None:
             steps = []
     if not total + len(steps):
         raise StoreError(f"{str(path)!r} is damaged and nothing in it is readable; restore it from a backup")
-    in_one_transaction(connection, [*steps, *counters])
+    in_one_transaction(connection, [*steps, *counters, rebuilt_step(-1)])
 
 
 def finish(path: Path) -> None:

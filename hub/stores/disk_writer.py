@@ -7,7 +7,6 @@ lock, and a busy loop is slow to hand it over.
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 
 from ...mailbox.errors import StoreError
@@ -79,21 +78,18 @@ class Writer:
             if not is_damage(exc):
                 raise
             rebuild(self.path, self._connect)
-            index = self._connect_and_load(is_new=True)
-            index.note(_rebuilt(exc))
+            index = self._connect_and_load()
         self._lock.mark_used()
         self._keep_damage(index)
         self._clean_at = index.last_log, index.last_document
         return index
 
-    def _connect_and_load(self, *, is_new: bool = False) -> Index:
+    def _connect_and_load(self) -> Index:
         connection = self._fresh()
         try:
             migrate(connection)
             checkpoint(connection)
-            index = load(connection, is_new=is_new)
-            if is_new:
-                in_one_transaction(connection, [rebuilt_step(index)])
+            index = load(connection)
         except BaseException:
             connection.close()
             raise
@@ -111,7 +107,9 @@ class Writer:
         return connection
 
     def _keep_damage(self, index: Index) -> None:
-        steps = damage_steps(index) or recount_steps(index, index.recount)
+        steps = damage_steps(index)
+        if index.is_rebuilt:
+            steps.append(rebuilt_step(index.last_log))
         if steps:
             for damage in index.damage.values():
                 _log.warning("%s: %s", self.path, damage)
@@ -193,7 +191,7 @@ class Writer:
             if not is_damage(exc):
                 raise
             rebuild(self.path, self._connect)
-            index.note(_rebuilt(exc))
+            index.note(Damage("file", "pages", f"some were damaged ({exc}); a new file holds what was whole"))
             self._reconnect(index, is_new=True)
 
     def _reconnect(self, index: Index, *, is_new: bool = False) -> None:
@@ -206,7 +204,7 @@ class Writer:
                 ("DELETE FROM stream WHERE id>?", [index.last_stream]),
                 *recount_steps(index, ["log", "document"]),
             ]
-            undo += [rebuilt_step(index), *damage_steps(index)] if is_new else []
+            undo += [rebuilt_step(index.last_log), *damage_steps(index)] if is_new else []
             in_one_transaction(connection, undo)
         except BaseException:
             connection.close()
@@ -247,10 +245,6 @@ def needs_sweep(index: Index) -> bool:
 def is_due(index: Index) -> bool:
     """Whether `tidy` has something to do."""
     return index.last_log - index.next_block + 1 >= CHUNK or needs_sweep(index)
-
-
-def _rebuilt(exc: BaseException) -> Damage:
-    return Damage("file", f"process {os.getpid()}", f"its pages were damaged ({exc}); it was put together anew")
 
 
 __all__ = ["Writer", "is_due", "needs_sweep"]

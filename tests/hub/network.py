@@ -118,6 +118,8 @@ class Network:
         for document in await self.store.scan("session/"):
             setup = from_bytes(document.body, StoredSession).setup
             assert await self._folded(setup) == await self.hub.get_session(setup.session_id)
+        for entry in self.hub._open_services().directory:
+            assert entry.inbox.pending == entry.inbox.desk.counted(), f"a slot of {entry.name} is held by nothing"
         for info in self.hub.agents():
             assert info.max_pending is None or info.pending <= info.max_pending
         assert self.hub.statistics().current_pending == sum(info.pending for info in self.hub.agents())

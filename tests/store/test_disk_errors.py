@@ -28,7 +28,8 @@ async def fill(store: DiskKnowledgeStore) -> int:
         try:
             await store.commit([Append("one", (BIG,), number), Put("count", b"%d" % (number + 1))])
         except StoreError as error:
-            assert "disk is full" in str(error)
+            if "disk is full" not in str(error):
+                raise
             return number
     raise AssertionError("the disk never ran full")
 

@@ -52,6 +52,11 @@ class MemoryWsLink(WsLink):
             for stream in (near, far):
                 stream.send_stream.send_all_hook = trio.sleep_forever
 
+    def freeze_answers(self) -> None:
+        """What the hub says on open connections does not arrive any more."""
+        for _, far in self._streams:
+            far.send_stream.send_all_hook = trio.sleep_forever
+
 
 @asynccontextmanager
 async def open_memory_link(
@@ -71,5 +76,5 @@ async def open_memory_link(
 async def eventually(condition: Callable[[], Any], seconds: float = 60.0) -> None:
     """Wait, in virtual time, until the condition holds."""
     with trio.fail_after(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110  # what is waited for signals nothing
             await trio.sleep(0.01)
