@@ -4,8 +4,8 @@ Five rooms, and a file imports only from its own or from rooms to the left:
 
     mailbox  <  transports  <  actors  <  hub  <  agorio
 
-`mailbox` is what is said and where it waits, `transports` how it crosses, `actors` who runs and by which rules, `hub` who
-keeps order. This is the front door: users import from here. `docs/tour.md` walks the rooms.
+`mailbox` is what is said and where it waits, `transports` how it crosses, `actors` who runs and by which rules, `hub`
+who keeps order. This is the front door: users import from here. `docs/tour.md` walks the rooms.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""What an envelope costs through the hub, beside a bare round trip in the same run. `python benchmarks/hub.py [--quick]`.
+"""What an envelope costs through the hub, beside a bare round trip in the same run. `python benchmarks/hub.py
+[--quick]`.
 
 An envelope counts when its sender has the hub's acceptance in hand and its recipient's handler has run on it: it was
-judged, logged, delivered into the recipient's bounded inbox, handled in a turn and receipted. The bare round trip beside
-it is one item over one memory channel and one back over another.
+judged, logged, delivered into the recipient's bounded inbox, handled in a turn and receipted. The bare round trip
+beside it is one item over one memory channel and one back over another.
 """
 
 from __future__ import annotations

@@ -122,4 +122,4 @@ def _is_for(cell: SessionCell, envelope: Envelope, agent_id: str) -> bool:
 
 
 def _cursor_written(error: AgorioError | None) -> None:
-    """A cursor that was not written leads to a redelivery after a restart, never to a loss; the next one tries again."""
+    """A cursor that was not written leads to a redelivery after a restart, never to a loss."""

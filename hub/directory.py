@@ -1,4 +1,7 @@
-"""The directory: who is registered, by id, by name and by capability. Plain tables; the registry's clerk writes them."""
+"""The directory: who is registered, by id, by name and by capability.
+
+Plain tables; the registry's clerk writes them.
+"""
 
 from __future__ import annotations
 

@@ -56,8 +56,8 @@ TOP = "hub"
 class Hub(Extensible):
     """A network's single source of truth. Open one with `Hub.open`; the constructor does nothing but remember.
 
-    `store` keeps the logs, `auth` proves identities (default: `NoAuth`), `clock` is a callable returning ISO-8601 text or
-    an object with `time()` (default: trio's clock), intervals and timeouts are seconds, 0 disables a sweeper.
+    `store` keeps the logs, `auth` proves identities (default: `NoAuth`), `clock` is a callable returning ISO-8601 text
+    or an object with `time()` (default: trio's clock), intervals and timeouts are seconds, 0 disables a sweeper.
     """
 
     def __init__(

@@ -1,4 +1,5 @@
-"""One agent's inbox: the mailbox that enforces its cap, the desk that orders it, and the connection that it goes out by.
+"""One agent's inbox: the mailbox that enforces its cap, the desk that orders it, and the connection that it goes out
+by.
 
 Everything here is synchronous. A pending delivery holds a slot of the bounded mailbox, on lease, from the moment its
 envelope is admitted until its receipt comes back, so the cap is exact for offline agents and over restarts. The agent's
@@ -125,7 +126,8 @@ class Inbox:
         return True
 
     async def wait_for_slot(self) -> None:
-        """Wait for room and keep it for the `reserve` that follows; `let_go` of it then. If cancelled: no slot is taken.
+        """Wait for room and keep it for the `reserve` that follows; `let_go` of it then. If cancelled: no slot is
+        taken.
 
         Waiting in line and then racing for the slot would hand it from one waiter to the next for ever.
         """

@@ -127,7 +127,8 @@ class LogWriter:
         batch = [self._queue[index] for index in range(min(len(self._queue), MAX_BATCH))]
         if self._is_lazy_due:
             lazy, self._lazy, self._lazy_due_at = self._lazy, {}, math.inf
-            batch += [((Put(key, body()),), partial(self._lazy_done, key, body)) for key, body in lazy.items()]
+            entries = [((Put(key, body()),), partial(self._lazy_done, key, body)) for key, body in lazy.items()]
+            return [*entries, *batch]  # first, so that who waits for a flush waits for them too
         return batch
 
     def _lazy_done(self, key: str, body: Callable[[], bytes], error: AgorioError | None) -> None:

@@ -1,7 +1,7 @@
 """The three ways to open a hub, over one.
 
-`async with Hub.open(store)` is the block form; `await Hub.open(store)` with `await hub.close()` enters and leaves the same
-nursery by hand, which structured concurrency allows only in one task and strictly nested, so that is checked; and
+`async with Hub.open(store)` is the block form; `await Hub.open(store)` with `await hub.close()` enters and leaves the
+same nursery by hand, which structured concurrency allows only in one task and strictly nested, so that is checked; and
 `await nursery.start(Hub.serve, store)` is for programs that own a nursery.
 """
 

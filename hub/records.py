@@ -1,7 +1,8 @@
 """The typed edge of the store: records to JSON and back.
 
 cattrs builds the converters, msgspec writes the JSON. Structuring is strict: cattrs would turn `null` into the text
-"None" and a text into a tuple of its letters. Fields that a newer hub wrote are kept in `extra` where the record has one.
+"None" and a text into a tuple of its letters. Fields that a newer hub wrote are kept in `extra` where the record has
+one.
 """
 
 from __future__ import annotations

@@ -128,7 +128,8 @@ class Registry:
         await self.auth.verify(passport, credentials, self._pinned(passport.name))
         # The scheme that was proven is the one that the identity keeps, whatever the passport says.
         passport = attrs.evolve(passport, auth=AuthBlock(credentials.scheme))
-        # From here on the caller hears what came of it, even one that has given up: it takes back what it does not want.
+        # From here on the caller hears what came of it, even one that has given up: it takes back what it does not
+        # want.
         with trio.CancelScope(shield=True):
             registered: tuple[Registered, Entry] = await self._in_turn(lambda: self._register(op, passport))
         return registered
@@ -193,7 +194,8 @@ class Registry:
     def _refuse_loosening(self, old: Rule, new: Rule) -> None:
         field = loosened(old, new)
         if field is not None:
-            raise AccessDeniedError(f"an agent cannot loosen its own rule: {field}; ask the hub's operator", field=field)
+            message = f"an agent cannot loosen its own rule: {field}; ask the hub's operator"
+            raise AccessDeniedError(message, field=field)
 
     async def _record(self, entry: Entry, stored: StoredAgent, kinds: list[str], **fields: Any) -> None:
         records = [

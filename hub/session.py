@@ -1,7 +1,7 @@
 """One session in memory: its folds, its rules and what it remembers of its deliveries.
 
-Two states are kept: `live`, the fold of what is durable, and `tail`, the fold of what has been submitted as well, against
-which the next command is judged; a failed commit throws the tail away.
+Two states are kept: `live`, the fold of what is durable, and `tail`, the fold of what has been submitted as well,
+against which the next command is judged; a failed commit throws the tail away.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Sweepers: supervised actors that do a chore at an interval. A failing tick crashes the actor; its supervisor restarts it."""
+"""Sweepers: supervised actors that do a chore at an interval. A failing tick is a crash; the supervisor restarts it."""
 
 from __future__ import annotations
 

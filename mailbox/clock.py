@@ -127,4 +127,4 @@ def _duration_seconds(value: str | float, field: str) -> float:
     try:
         return float(number) * unit
     except ValueError as exc:
-        raise InvalidInput(f"{field}={value!r} is no duration; write seconds or '15m', '2h', '1d'", field=field) from exc
+        raise InvalidInput(f"{field}={value!r} is no duration; write seconds, '15m' or '2h'", field=field) from exc

@@ -6,36 +6,42 @@ microsecond where the standard library takes four. Fields at their defaults are 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
 
-from .envelope import Envelope
+from .envelope import MAX_TEXT_FIELD, Envelope, assemble
 from .errors import BadFrame, InvalidInput
-from .frozen import EMPTY, freeze
+from .frozen import EMPTY, freeze, freeze_payload
+
+
+Text: TypeAlias = Annotated[str, msgspec.Meta(max_length=MAX_TEXT_FIELD)]
+Number: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class _Wire(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
-    """The JSON shape of an envelope."""
+    """The JSON shape of an envelope, with the bounds of its fields."""
 
-    session_id: str
-    sender_id: str
-    event_type: str
-    sequence: int = 0
-    envelope_id: str = ""
-    created_at: str = ""
+    session_id: Text
+    sender_id: Text
+    event_type: Text
+    sequence: Number = 0
+    envelope_id: Text = ""
+    created_at: Text = ""
     event_data: dict[str, Any] = {}
-    audience: tuple[str, ...] | None = None
-    causation_id: str | None = None
-    task_id: str | None = None
-    trace_id: str | None = None
+    audience: tuple[Text, ...] | None = None
+    causation_id: Text | None = None
+    task_id: Text | None = None
+    trace_id: Text | None = None
     priority: int = 1
-    depth: int = 0
-    idempotency_key: str | None = None
-    ttl_seconds: float | None = None
+    depth: Annotated[int, msgspec.Meta(ge=0, lt=2**31)] = 0
+    idempotency_key: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TEXT_FIELD)] | None = None
+    ttl_seconds: Annotated[float, msgspec.Meta(gt=0)] | None = None
 
 
 _KNOWN = frozenset(_Wire.__struct_fields__)
+RECENT = 512
+RECENT_BYTES = 4 * 1024 * 1024
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_Wire).decode
 _decode_plain = msgspec.json.Decoder(dict[str, Any]).decode
@@ -61,8 +67,45 @@ def _wire(envelope: Envelope) -> _Wire:
     )
 
 
+class _Recent:
+    """The bodies of the newest stamped envelopes: the log, the sender and every recipient are given the same bytes.
+
+    Keyed by identity, which holds because the envelope is kept beside its body; bounded in number and in bytes.
+    """
+
+    __slots__ = ("_bodies", "_bytes")
+
+    def __init__(self) -> None:
+        self._bodies: dict[int, tuple[Envelope, bytes]] = {}
+        self._bytes = 0
+
+    def get(self, envelope: Envelope) -> bytes | None:
+        found = self._bodies.get(id(envelope))
+        return None if found is None else found[1]
+
+    def put(self, envelope: Envelope, body: bytes) -> None:
+        bodies = self._bodies
+        bodies[id(envelope)] = (envelope, body)
+        self._bytes += len(body)
+        while self._bytes > RECENT_BYTES or len(bodies) > RECENT:
+            self._bytes -= len(bodies.pop(next(iter(bodies)))[1])
+
+
+_recent = _Recent()
+
+
 def encode_envelope(envelope: Envelope) -> bytes:
-    """The envelope as UTF-8 JSON without spaces."""
+    """The envelope as UTF-8 JSON without spaces. One that the hub has stamped is encoded once while it is new."""
+    if not envelope.sequence:
+        return _encoded(envelope)
+    body = _recent.get(envelope)
+    if body is None:
+        body = _encoded(envelope)
+        _recent.put(envelope, body)
+    return body
+
+
+def _encoded(envelope: Envelope) -> bytes:
     if not envelope.extra:
         return _encode(_wire(envelope))
     plain = msgspec.to_builtins(_wire(envelope))
@@ -90,21 +133,5 @@ def _decode_tolerant(body: bytes) -> Envelope:
 
 
 def _from_wire(wire: _Wire, extra: dict[str, Any] | None) -> Envelope:
-    return Envelope(
-        wire.session_id,
-        wire.sender_id,
-        wire.audience,
-        wire.event_type,
-        freeze(wire.event_data) if wire.event_data else EMPTY,
-        wire.envelope_id,
-        wire.sequence,
-        wire.created_at,
-        wire.causation_id,
-        wire.task_id,
-        wire.trace_id,
-        wire.priority,
-        wire.depth,
-        wire.idempotency_key,
-        wire.ttl_seconds,
-        EMPTY if extra is None else extra,
-    )
+    data = freeze(wire.event_data) if wire.event_data else EMPTY
+    return assemble(wire, data, EMPTY if extra is None else freeze_payload(extra))

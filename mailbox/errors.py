@@ -32,7 +32,10 @@ class NetworkError(AgorioError):
 
 
 class ProtocolError(NetworkError):
-    """The request is not legal here and now: wrong turn, wrong state, malformed. Read the message for the legal move."""
+    """The request is not legal here and now: wrong turn, wrong state, malformed.
+
+    Read the message for the legal move.
+    """
 
     code = "protocol_error"
 
@@ -184,7 +187,7 @@ class AskCycle(ActorError):
 
 
 class RestartLimitExceeded(ActorError):
-    """A child crashed more often than its supervisor's `max_restarts` within `within` seconds: the supervisor gave up."""
+    """A child crashed more than `max_restarts` times within `within` seconds: its supervisor gave up."""
 
     code = "restart_limit"
 

@@ -27,7 +27,7 @@ from . import frames as f
 from .limits import Limits
 
 ENVELOPE: Final = "Envelope"
-OUTER_DEPTH: Final = 8  # the array, the frame, the records around a payload
+OUTER_DEPTH: Final = 8  # the frame and the records around a payload
 MAX_DEPTH: Final = PAYLOAD_DEPTH + OUTER_DEPTH
 _STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _STEPS: Final = [(byte in b"[{") - (byte in b"]}") for byte in range(256)]
@@ -177,7 +177,6 @@ class _Head(msgspec.Struct):
 
 _encode = msgspec.json.Encoder().encode
 _decode_one = msgspec.json.Decoder(AnyWire).decode
-_decode_many = msgspec.json.Decoder(list[AnyWire]).decode
 _decode_raw = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_any = msgspec.json.decode
 _decode_head = msgspec.json.Decoder(_Head).decode
@@ -279,17 +278,23 @@ class Codec:
     # In.
 
     def decode(self, message: str | bytes) -> list[f.Frame | Unreadable]:
-        """The frames of a message, in order, with what is wrong in place of those that are none. Never raises."""
+        """The frames of a message, in order, with what is wrong in place of those that are none. Never raises.
+
+        An array is first cut into its items, which builds nothing, and each is then looked at by itself: a bad frame
+        does not take its neighbours with it.
+        """
         try:
             data = self._checked(message)
-            wires: list[AnyWire] = _decode_many(data) if data[:1] == b"[" else [_decode_one(data)]
+            if data[:1] != b"[":
+                return [self._decode_part(data)]
+            parts = _decode_raw(data)
         except BadFrame as error:
             return [Unreadable(error)]
-        except (msgspec.DecodeError, RecursionError):
-            return self._decode_singly(message if isinstance(message, bytes) else message.encode())
-        if len(wires) > self._limits.max_frames:
+        except (msgspec.DecodeError, RecursionError) as exc:
+            return [Unreadable(BadFrame(f"a message is no JSON: {exc}"))]
+        if len(parts) > self._limits.max_frames:
             return [Unreadable(BadFrame(f"a message has more than {self._limits.max_frames} frames"))]
-        return [self._frame(wire) for wire in wires]
+        return [self._decode_part(bytes(part)) for part in parts]
 
     def _checked(self, message: str | bytes) -> bytes:
         try:
@@ -300,21 +305,11 @@ class Codec:
                 data.decode()
         except (UnicodeEncodeError, UnicodeDecodeError) as exc:
             raise BadFrame(f"a message is no UTF-8: {exc.reason}") from exc
-        if depth_exceeds(data, MAX_DEPTH):
-            raise BadFrame(f"a message is nested deeper than {MAX_DEPTH} levels")
         return data
 
-    def _decode_singly(self, data: bytes) -> list[f.Frame | Unreadable]:
-        """One by one, so that a bad frame does not take its neighbours with it."""
-        try:
-            parts = _decode_raw(data) if data[:1] == b"[" else [msgspec.Raw(data)]
-        except (msgspec.DecodeError, RecursionError) as exc:
-            return [Unreadable(BadFrame(f"a message is no JSON: {exc}"))]
-        if len(parts) > self._limits.max_frames:
-            return [Unreadable(BadFrame(f"a message has more than {self._limits.max_frames} frames"))]
-        return [self._decode_part(bytes(part)) for part in parts]
-
     def _decode_part(self, data: bytes) -> f.Frame | Unreadable:
+        if depth_exceeds(data, MAX_DEPTH):
+            return Unreadable(BadFrame(f"a frame is nested deeper than {MAX_DEPTH} levels"))
         try:
             return self._frame(_decode_one(data))
         except (msgspec.DecodeError, RecursionError) as exc:

@@ -1,7 +1,7 @@
 """The frames: everything that two ends of a link say to each other.
 
-`Send` is answered by `Accept` or `Error`, `Notify` by `Receipt`, `Request` by `Response`, `Ping` by `Pong`. A frame that
-belongs to a question carries the question's `request_id`, so answers may come in any order.
+`Send` is answered by `Accept` or `Error`, `Notify` by `Receipt`, `Request` by `Response`, `Ping` by `Pong`. A frame
+that belongs to a question carries the question's `request_id`, so answers may come in any order.
 """
 
 from __future__ import annotations

@@ -72,6 +72,14 @@ class FrameMeter:
                 self._skip -= step
                 at += step
                 continue
+            if not self._head:
+                head = data[at : at + 14]
+                length = _header_size(head)
+                if len(head) >= length:
+                    self._begin(head)
+                    at += length
+                    count += 1
+                    continue
             taken = _header_size(self._head) - len(self._head)
             self._head += data[at : at + taken]
             at += taken
@@ -81,7 +89,7 @@ class FrameMeter:
                 count += 1
         return count
 
-    def _begin(self, head: bytearray) -> None:
+    def _begin(self, head: bytes | bytearray) -> None:
         opcode, is_last, length = head[0] & 15, head[0] & 128, _length(head)
         self._skip = length
         if opcode >= _CONTROL:
@@ -99,7 +107,7 @@ class FrameMeter:
             self._message = self._fragments = 0
 
 
-def _header_size(head: bytearray) -> int:
+def _header_size(head: bytes | bytearray) -> int:
     """How long a frame header is, as far as its beginning tells."""
     if len(head) < 2:
         return 2
@@ -108,7 +116,7 @@ def _header_size(head: bytearray) -> int:
     return 2 + extended + (4 if head[1] & 128 else 0)
 
 
-def _length(head: bytearray) -> int:
+def _length(head: bytes | bytearray) -> int:
     short = head[1] & 127
     if short < 126:
         return short

@@ -8,6 +8,7 @@ leave half a message on the wire.
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
 from collections.abc import Callable
 from typing import Final
@@ -60,26 +61,28 @@ class WebsocketEnd:
 
     async def write(self) -> None:
         """Write what is queued until the link is closed, then close the websocket. If cancelled: it is cut."""
-        outflow = self.outflow
-        try:
-            while True:
-                await outflow.wait()
-                message = outflow.take()
-                if message is not None:
-                    await self._write_one(message)
-                elif outflow.is_closed:
-                    break
-        except ConnectionClosed:
-            self._note_end()
-        with trio.move_on_after(self._limits.close_timeout):
-            await self._ws.aclose(self._code, self.close_reason[:MAX_REASON] or None)
-
-    async def _write_one(self, message: bytes) -> None:
-        with trio.move_on_after(self._limits.write_timeout) as scope:
-            await self._ws.send_message(message.decode())
+        with trio.CancelScope() as scope:  # one for all messages: each sets its deadline and takes it back
+            try:
+                await self._write_all(scope)
+            except ConnectionClosed:
+                self._note_end()
         if scope.cancelled_caught:
             self.close_nowait("the peer does not read", POLICY, drop=True)
             await trio.aclose_forcefully(self._stream)
+        with trio.move_on_after(self._limits.close_timeout):
+            await self._ws.aclose(self._code, self.close_reason[:MAX_REASON] or None)
+
+    async def _write_all(self, scope: trio.CancelScope) -> None:
+        outflow, timeout = self.outflow, self._limits.write_timeout
+        while True:
+            await outflow.wait()
+            message = outflow.take()
+            if message is not None:
+                scope.deadline = trio.current_time() + timeout
+                await self._ws.send_message(message.decode())
+                scope.deadline = math.inf
+            elif outflow.is_closed:
+                break
 
     # In.
 

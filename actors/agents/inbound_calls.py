@@ -1,7 +1,7 @@
 """Messages that the hub puts to an agent itself, on behalf of whoever holds a `Ref` to it.
 
-They stand in the agent's turn queue beside its deliveries, so an agent never handles a message and a turn at once unless
-its `concurrency` allows it.
+They stand in the agent's turn queue beside its deliveries, so an agent never handles a message and a turn at once
+unless its `concurrency` allows it.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import attrs
 
+from ...mailbox.envelope import with_key
 from ...mailbox.errors import LinkClosed
 from ...mailbox.events import SESSION_END
 from ...transports import frames as f
@@ -93,7 +94,7 @@ class Ledger:
 
     def _note_send(self, frame: f.SendFrame) -> f.SendFrame:
         if frame.envelope.idempotency_key is None:
-            frame = attrs.evolve(frame, envelope=attrs.evolve(frame.envelope, idempotency_key=self._new_key()))
+            frame = f.SendFrame(frame.request_id, with_key(frame.envelope, self._new_key()))
         self._open[frame.request_id] = frame
         return frame
 

@@ -1,6 +1,7 @@
 """The life of a session: one table of legal moves, a fold of its log, and `step`, which judges and never acts.
 
-`step(live, adapter, command, now, mint)` returns the state after the command and the envelopes to append, or raises; the
+`step(live, adapter, command, now, mint)` returns the state after the command and the envelopes to append, or raises;
+the
 state that came in is untouched either way. Every new state is reached by folding the very envelopes that are appended,
 so a restart that folds the log arrives where the live session was.
 """
@@ -372,7 +373,7 @@ def check_open(live: Live, now: float) -> None:
 
 
 def judge(live: Live, adapter: SessionAdapter, envelope: Envelope) -> tuple[str, ...] | None:
-    """The audience of a content envelope, or the error that refuses it: state, name, audience, then the session type."""
+    """The audience of a content envelope, or the error that refuses it: by state, name, audience, session type."""
     setup, event = live.setup, envelope.event_type
     if live.state is not ACTIVE:
         raise ProtocolError(

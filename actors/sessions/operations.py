@@ -344,7 +344,10 @@ class ReportTurnFailure(Operation):
 
 @attrs.frozen
 class SkipTurn(Operation):
-    """Give up one's turn; the hub records it and the next speaker goes on. Not one's turn: nothing happens. Result: None."""
+    """Give up one's turn; the hub records it and the next speaker goes on.
+
+    Not one's turn: nothing happens. Result: None.
+    """
 
     op: ClassVar[str] = "skip_turn"
     agent_id: str

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 import attrs
+import msgspec
 
 from ..actors.sessions.metadata import TERMINAL
-from ..hub.audit import ANCHOR_KEY
-from ..hub.audit_chain import anchor_from_bytes
+from ..hub.audit import ANCHOR_KEY, CHAIN, STREAM
+from ..hub.audit_chain import AuditAnchor, AuditVerdict, Chain, anchor_from_bytes
 from ..hub.records import StoredAgent, from_bytes
 from ..hub.sessions import StoredSession
 from ..hub.stores.damage import Damage
 from ..hub.stores.disk import DiskKnowledgeStore
 from ..mailbox.errors import AgorioError
-from .audit import audit_log
 from .output import print_json, print_table, progress, say
 from .running import DONE, WRONG, run_async
-from .stores import Folder, documents, open_store
+from .stores import PAGE, Folder, documents, open_store
 
 
 @attrs.define
@@ -101,13 +102,30 @@ async def _check_audit(store: DiskKnowledgeStore, found: Examination) -> None:
     try:
         document = await store.get(ANCHOR_KEY)
         anchor = None if document is None else anchor_from_bytes(document.body)
-        verdict = await audit_log(store).verify(anchor)
+        verdict = await _chained(store, anchor)
     except AgorioError as error:
         found.note("stream", "audit", error)
         return
     found.audit_records = verdict.anchor.sequence
     for number, problem in enumerate(verdict.problems, 1):
         found.note("audit", f"chain, finding {number}", problem)
+
+
+async def _chained(store: DiskKnowledgeStore, anchor: AuditAnchor | None) -> AuditVerdict:
+    """The whole chain, also against the anchor that the last hub left."""
+    chain = Chain(expected=anchor)
+    while page := await store.read(STREAM, chain.anchor.sequence, PAGE):
+        for record in page:
+            chain.add(record.body, _link_of(record.body))
+    return chain.verdict()
+
+
+def _link_of(body: bytes) -> Any:
+    """What an audit record says of the chain before it; None for one that cannot be read."""
+    try:
+        return msgspec.json.decode(body, type=dict[str, Any]).get(CHAIN)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
 
 
 def _show(found: Examination) -> None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import msgspec
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
@@ -16,6 +17,8 @@ from rich.text import Text
 from ..demo.screen import PipeConsole, plain
 
 PIPED_WIDTH = 160
+GAP = 2
+NARROWEST = 6
 Tick = Callable[[int], None]
 
 
@@ -35,14 +38,35 @@ def say(text: str) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, whole: Sequence[str] = ()) -> None:
-    """A table as wide as the terminal. Columns named in `whole` are never cut; the others give way."""
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for at, name in enumerate(columns):
-        longest = max(len(plain(cell)) for cell in (name, *(row[at] for row in rows)))
-        table.add_column(name, no_wrap=True, overflow="ellipsis", min_width=longest if name in whole else None)
-    for row in rows:
-        table.add_row(*(Text(plain(cell)) for cell in row))
-    _console().print(table)
+    """A table as wide as the terminal.
+
+    Columns named in `whole` are never cut; the others give way, the widest first.
+    """
+    console = _console()
+    lines = [[plain(cell) for cell in row] for row in (columns, *rows)]
+    natural = [max(cell_len(line[at]) for line in lines) for at in range(len(columns))]
+    fitted = widths(natural, [name in whole for name in columns], console.width - GAP * (len(columns) - 1))
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, GAP, 0, 0))
+    for name, width in zip(columns, fitted, strict=True):
+        table.add_column(name, no_wrap=True, overflow="ellipsis", width=width)
+    for line in lines[1:]:
+        table.add_row(*map(Text, line))
+    console.print(table)
+
+
+def widths(natural: Sequence[int], is_whole: Sequence[bool], available: int) -> list[int]:
+    """The width of each column: its own where there is room, else those that may be cut are cut to one width."""
+    left = available - sum(width for width, keep in zip(natural, is_whole, strict=True) if keep)
+    shared = sorted(width for width, keep in zip(natural, is_whole, strict=True) if not keep)
+    most = NARROWEST
+    while shared:
+        most = max(NARROWEST, left // len(shared))
+        if shared[0] > most:
+            break
+        left -= shared.pop(0)
+    else:
+        return list(natural)
+    return [width if keep else min(width, most) for width, keep in zip(natural, is_whole, strict=True)]
 
 
 def _console() -> Console:

@@ -166,7 +166,10 @@ class Member:
         return self.client is not None and self._up.is_set() and not self.client.is_gone
 
     async def wait_up(self) -> AgentClient:
-        """Wait until it is connected. Raises `LinkError` once it has left for good. If cancelled: nothing has changed."""
+        """Wait until it is connected.
+
+        Raises `LinkError` once it has left for good. If cancelled: nothing has changed.
+        """
         while self.client is None or not self.is_up:
             if self.left:
                 raise LinkError(f"{self.name} has left the network")

@@ -122,7 +122,7 @@ def simulate(scenario: Scenario = mixed, seed: int | str = 0, limits: Limits | N
         limits=world.limits,
         digest=world.trace.digest,
         broken=world.broken,
-        faults=dict(sorted(world.faults.items())),
+        faults=dict(sorted(world.all_faults().items())),
         reached=dict(sorted(world.ledger.reached.items())),
         invariants=tuple(INVARIANTS),
         looks=world.total_looks,

@@ -215,6 +215,13 @@ class World:
         for member in self.members.values():
             await member.link.heal()
 
+    def all_faults(self) -> Counter[str]:
+        """Faults by kind, those of the store among them."""
+        injected = Counter(self.store.injected) if isinstance(self.store, FaultyStore) else Counter[str]()
+        for kind in ("power_cut", "full_store"):  # counted here, where they come from
+            injected.pop(kind, None)
+        return self.faults + injected
+
     # The hub.
 
     def accept_link(self, endpoint: LinkEndpoint) -> None:

@@ -1,4 +1,7 @@
-"""`MemoryKnowledgeStore`: the store protocol over dicts. It outlives the hubs that are opened on it, not the process."""
+"""`MemoryKnowledgeStore`: the store protocol over dicts.
+
+It outlives the hubs that are opened on it, not the process.
+"""
 
 from __future__ import annotations
 

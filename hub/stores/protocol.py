@@ -75,8 +75,8 @@ class KnowledgeStore(Protocol):
     async def commit(self, changes: Sequence[Change]) -> None:
         """Make all changes, or none, durable.
 
-        Raises `ConflictError` when an expectation does not hold, `StoreError` when the medium refuses. If cancelled: the
-        commit may or may not have happened, as a whole.
+        Raises `ConflictError` when an expectation does not hold, `StoreError` when the medium refuses. If cancelled:
+        the commit may or may not have happened, as a whole.
         """
 
     async def read(self, stream: str, after: int = 0, limit: int | None = None) -> list[Record]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,18 +10,17 @@ import pytest
 import trio
 
 from agorio import (
+    AUDIT_KIND_DEAD_LETTER,
     EV_TEXT,
     DiskKnowledgeStore,
     Hub,
     HubClient,
     LocalLink,
     Passport,
+    Redelivery,
     Resume,
 )
-
-sys.path.append(str(Path(__file__).parent))  # `processes` lies beside the tests
-
-from processes import Program
+from tests.commands.processes import Program
 
 Start = Callable[..., Program]
 
@@ -57,8 +55,12 @@ async def scholar(text: str) -> str:
     return "The answer\x1b[31m is 42."
 
 
+async def bob(text: str) -> str:
+    raise RuntimeError("bob cannot read")
+
+
 async def fill(path: Path) -> Filled:
-    async with Hub.open(DiskKnowledgeStore(path)) as hub:
+    async with Hub.open(DiskKnowledgeStore(path), redelivery=Redelivery(max_attempts=1)) as hub:
         hc = HubClient(LocalLink(hub), hub=hub)
         await hc.register(scholar, Passport("scholar"), Resume(["trivia"]))
         alice = await hc.register(None, Passport("alice"), attach_plugin=False)
@@ -66,10 +68,11 @@ async def fill(path: Path) -> Filled:
         await asked.send("What is the answer?")
         await alice.wait_for_session_event(asked.session_id, lambda e: e.event_type == EV_TEXT)
         await asked.wait_closed()
-        bob = await hc.register(None, Passport("bob"))
+        await hc.register(bob, Passport("bob"))
         talk = await alice.open(type="conversation", target="bob")
-        await talk.send("This will never be read.")
-        await hc.unregister(bob)
+        async with hub.audit_log.subscribe(kind=AUDIT_KIND_DEAD_LETTER) as letters:
+            await talk.send("This will never be read.")
+            await anext(letters)
         return Filled(path, asked.session_id, talk.session_id)
 
 

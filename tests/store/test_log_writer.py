@@ -15,10 +15,8 @@ from agorio.hub.stores.memory import MemoryKnowledgeStore
 from agorio.hub.stores.protocol import Append, Change, Document, Put, Record
 from agorio.mailbox.errors import AgorioError, ConflictError, QuarantinedError, StoreError
 
-pytestmark = pytest.mark.usefixtures("autojump_clock")
 
-
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def autojump_clock() -> MockClock:
     return MockClock(autojump_threshold=0)
 

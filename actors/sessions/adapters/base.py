@@ -1,8 +1,8 @@
 """What a session type is to the hub: pure rules over a frozen state.
 
 An adapter judges before the log is written (`validate_create`, `validate_send`) and folds what the log holds (`fold`).
-It has no state of its own, reads no clock and does no I/O: folding the same log gives the same state on every machine and
-after every restart, and the client asks the same rules that the hub refuses by.
+It has no state of its own, reads no clock and does no I/O: folding the same log gives the same state on every machine
+and after every restart, and the client asks the same rules that the hub refuses by.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class SessionAdapter:
     """The base of every session type; a subclass sets `manifest` and overrides what differs.
 
     The base is a free conversation: anybody may speak at any time and nothing closes the session. The state may be any
-    immutable value with `==`; an exception from `fold` of an envelope that `validate_send` admitted refuses the envelope
-    before it is logged.
+    immutable value with `==`; an exception from `fold` of an envelope that `validate_send` admitted refuses the
+    envelope before it is logged.
     """
 
     manifest: Manifest
@@ -37,7 +37,10 @@ class SessionAdapter:
         return None
 
     def validate_send(self, state: Any, envelope: Envelope) -> None:
-        """Refuse an envelope: raise `TurnError` or another `ProtocolError`. Lifecycle and task events do not come here."""
+        """Refuse an envelope: raise `TurnError` or another `ProtocolError`.
+
+        Lifecycle and task events do not come here.
+        """
 
     def fold(self, state: Any, envelope: Envelope) -> Any:
         """The state after an envelope. Called for every logged one but invitations and their answers, in log order."""
