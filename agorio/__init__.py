@@ -130,7 +130,7 @@ from .hub.events import (
     TaskEnded,
     TurnFailed,
 )
-from .hub.expectations import Violation
+from .hub.expectations import Violation, ViolationHandler
 from .hub.governance import Arbiter
 from .hub.hub import Hub
 from .hub.inbox import Redelivery
@@ -463,6 +463,7 @@ __all__ = [
     "ViewPolicy",
     "ViewRegistry",
     "Violation",
+    "ViolationHandler",
     "Waiting",
     "WebsocketServer",
     "WelcomeFrame",

@@ -20,9 +20,7 @@ _log = logging.getLogger("agorio.hub")
 
 @runtime_checkable
 class AuthAdapter(Protocol):
-    """Proves identities of one scheme."""
-
-    scheme: str
+    """Proves identities of one scheme. An adapter with a text `scheme` says itself which."""
 
     async def verify(self, passport: Passport, credentials: AuthBlock) -> None:
         """Return if `credentials` prove `passport`; raise `AuthError` otherwise. If cancelled: nothing is proven."""
@@ -71,12 +69,27 @@ class AuthRegistry:
         return cls(NoAuth())
 
     def add(self, adapter: AuthAdapter) -> None:
-        """Add an adapter; a scheme can be taken once."""
-        if not isinstance(adapter, AuthAdapter) or not isinstance(adapter.scheme, str):
-            raise InvalidInput(f"{type(adapter).__name__} has no text `scheme` and async `verify`", field="adapter")
-        if adapter.scheme in self._adapters:
-            raise InvalidInput(f"scheme {adapter.scheme!r} has an adapter already", field="scheme")
-        self._adapters[adapter.scheme] = adapter
+        """Add an adapter for its own `scheme`; a scheme can be taken once."""
+        scheme = _scheme_of(adapter)
+        if scheme in self._adapters:
+            raise InvalidInput(f"scheme {scheme!r} has an adapter already", field="scheme")
+        self._adapters[scheme] = adapter
+
+    def register(
+        self, *given: str | AuthAdapter, scheme: str | None = None, adapter: AuthAdapter | None = None
+    ) -> None:
+        """Have an adapter prove the identities of a scheme, instead of whatever did before.
+
+        `register("token", adapter)`, in either order, or `register(adapter)` for an adapter that has a `scheme`.
+        """
+        for one in given:
+            if isinstance(one, str):
+                scheme = one
+            else:
+                adapter = one
+        if not isinstance(adapter, AuthAdapter):
+            raise InvalidInput("register takes a scheme and an adapter with async `verify`", field="adapter")
+        self._adapters[_scheme_of(adapter) if scheme is None else scheme] = adapter
 
     def get(self, scheme: str) -> AuthAdapter:
         """The adapter of a scheme. Raises `AuthError` for an unknown one."""
@@ -116,8 +129,15 @@ class AuthRegistry:
         except AuthError as error:
             raise _without(error, passport.name, credentials) from None
         except Exception as exc:  # foreign code: its failure proves nothing, and its words may hold secrets
-            _log.error("auth adapter %r failed with %s", adapter.scheme, type(exc).__name__)
-            raise AuthError(f"the hub's adapter of auth scheme {adapter.scheme!r} has failed") from None
+            _log.error("auth adapter %r failed with %s", credentials.scheme, type(exc).__name__)
+            raise AuthError(f"the hub's adapter of auth scheme {credentials.scheme!r} has failed") from None
+
+
+def _scheme_of(adapter: AuthAdapter) -> str:
+    scheme = getattr(adapter, "scheme", None)
+    if not isinstance(adapter, AuthAdapter) or not isinstance(scheme, str):
+        raise InvalidInput(f"{type(adapter).__name__} has no text `scheme` and async `verify`", field="adapter")
+    return scheme
 
 
 def unproven(name: str) -> AuthError:

@@ -80,7 +80,8 @@ class Delivery:
                 envelope = decode_envelope(record.body)
                 if _is_for(cell, envelope, agent_id) and not cell.log.handled(agent_id, envelope.sequence):
                     cell.log.expect(agent_id)
-                    entry.inbox.restore(envelope, 0, expiry(envelope))
+                    # Whether it went out before the restart is not known: it is marked as a redelivery, to be safe.
+                    entry.inbox.restore(envelope, 1, expiry(envelope))
 
     def answer_from_log(self, cell: SessionCell, sequence: int, answer: Answer) -> None:
         """Answer a retry with the envelope that is in the log already."""

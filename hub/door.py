@@ -76,6 +76,8 @@ class Row:
     """What it does: a result, or an awaitable of one."""
     acts_as: str | None = "agent_id"
     """The field that names the acting identity, which must be bound to the connection; None needs no identity."""
+    is_cancelable: bool = True
+    """Whether a client may give it up half-way; otherwise it hears what came of it, and may take that back."""
 
 
 class Door:
@@ -258,7 +260,7 @@ class Door:
 
     async def _run(self, connection: Connection, request_id: int | None, act: Callable[..., Any], args: Any) -> None:
         with trio.CancelScope() as scope:
-            if request_id is not None:
+            if request_id is not None and self._is_cancelable(args[0]):
                 connection.running[request_id] = scope
             try:
                 await act(connection, *args)
@@ -271,6 +273,10 @@ class Door:
                 connection.spawned -= 1
                 if request_id is not None:
                     connection.running.pop(request_id, None)
+
+    def _is_cancelable(self, frame: Frame) -> bool:
+        row = self._rows.get(frame.op) if isinstance(frame, RequestFrame) else None
+        return row is None or row.is_cancelable
 
 
 def member_of(connection: Connection, cell: SessionCell) -> str:

@@ -64,6 +64,7 @@ class Violation:
 
 
 Reaction: TypeAlias = Callable[[Violation], Awaitable[None] | None]
+ViolationHandler: TypeAlias = Reaction
 
 
 @attrs.define

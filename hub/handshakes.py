@@ -156,7 +156,9 @@ class Handshakes:
 
 def _check_timeout(seconds: float | None) -> None:
     if seconds is not None and not 0 <= seconds < math.inf:
-        raise InvalidInput(f"invite_ack_timeout={seconds!r} must be a number of seconds, 0 or more", field="invite_ack_timeout")
+        raise InvalidInput(
+            f"invite_ack_timeout={seconds!r} must be a number of seconds, 0 or more", field="invite_ack_timeout"
+        )
 
 
 def _check_number(manifest: Manifest, members: list[Entry]) -> None:
@@ -175,5 +177,3 @@ def _quorum(required: int | None, invitees: int) -> int | None:
     if isinstance(required, bool) or not isinstance(required, int) or not 1 <= required <= max(1, invitees):
         raise InvalidInput(f"required_acks={required!r} must be between 1 and {invitees}", field="required_acks")
     return required
-
-

@@ -179,9 +179,7 @@ class Hub(Extensible):
         if settings.ttl_sweep_interval:
             sweepers.append(sweeper_child("ttl", self._ttl_tick, settings.ttl_sweep_interval))
         if settings.expectation_sweep_interval:
-            sweepers.append(
-                sweeper_child("expectations", self._expectation_tick, settings.expectation_sweep_interval)
-            )
+            sweepers.append(sweeper_child("expectations", self._expectation_tick, settings.expectation_sweep_interval))
         return [
             Child("log-writer", lambda: _Loop(services.writer.run, services.writer.flush), grace=settings.grace),
             Group(LISTENERS, max_restarts=1000),
@@ -268,6 +266,8 @@ class Hub(Extensible):
         services = self._open_services()
         await trio.lowlevel.checkpoint()
         return services.directory.entry(agent_id).passport
+
+    get_agent = get_passport
 
     async def get_rule(self, agent_id: str) -> Rule:
         """The current rule. Raises `NotFoundError`. If cancelled: nothing has changed."""

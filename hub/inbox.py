@@ -153,7 +153,12 @@ class Inbox:
         if expires_at is not None:
             self.expiring = True
         delivery = Delivery(envelope, counted, 0, expires_at)
-        if expires_at is None and self.connection is not None and not self._pumping and self.desk.pass_through(delivery):
+        if (
+            expires_at is None
+            and self.connection is not None
+            and not self._pumping
+            and self.desk.pass_through(delivery)
+        ):
             self._notify(delivery, self.connection)
         else:
             self.desk.add(delivery)
@@ -224,8 +229,6 @@ class Inbox:
                         self._give_up(delivery, "ttl_seconds", delivery.attempt - 1)
                     else:
                         connection.send_nowait(NotifyFrame(self.agent_id, delivery.envelope, delivery.attempt))
-                if not desk.has_work:
-                    break
         except LinkClosed:
             self.disconnect(connection)
         finally:
@@ -323,8 +326,8 @@ class Inbox:
         """The refusal of a sender."""
         statistics = self.mailbox.statistics()
         return InboxFull(
-            f"the inbox of {self.mailbox.name!r} holds {statistics.current_used} of {statistics.max_capacity} deliveries; "
-            "wait until it has handled some, or raise its Rule.inbox.max_pending",
+            f"the inbox of {self.mailbox.name!r} holds {statistics.current_used} of {statistics.max_capacity} "
+            "deliveries; wait until it has handled some, or raise its Rule.inbox.max_pending",
             agent=self.mailbox.name,
             depth=statistics.current_used,
             cap=statistics.max_capacity,

@@ -39,7 +39,7 @@ class Operations:
         """Every operation by name."""
         table = (
             Row(ops.AuthChallenge, self.auth_challenge, None),
-            Row(ops.Register, self.register, None),
+            Row(ops.Register, self.register, None, is_cancelable=False),
             Row(ops.Unregister, self.unregister),
             Row(ops.SetWindow, self.set_window),
             Row(ops.Watch, self.watch),
@@ -183,7 +183,9 @@ class Operations:
 
     async def _read_loaded(self, connection: Connection, op: ops.ReadWal) -> Any:
         cell = await self._services.sessions.get(op.session_id)
-        return await self._services.reader.read_later(op, self._reader(connection, cell, op.agent_id), cell.live.sequence)
+        return await self._services.reader.read_later(
+            op, self._reader(connection, cell, op.agent_id), cell.live.sequence
+        )
 
     def _reader(self, connection: Connection, cell: Any, agent_id: str | None) -> tuple[str, ...]:
         if agent_id is None:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
-import trio
 
 from ..actors.runtime.actor import Actor, Context
 from ..actors.runtime.child import Child
@@ -128,10 +127,7 @@ class Registry:
         await self.auth.verify(passport, credentials, self._pinned(passport.name))
         # The scheme that was proven is the one that the identity keeps, whatever the passport says.
         passport = attrs.evolve(passport, auth=AuthBlock(credentials.scheme))
-        # From here on the caller hears what came of it, even one that has given up: it takes back what it does not
-        # want.
-        with trio.CancelScope(shield=True):
-            registered: tuple[Registered, Entry] = await self._in_turn(lambda: self._register(op, passport))
+        registered: tuple[Registered, Entry] = await self._in_turn(lambda: self._register(op, passport))
         return registered
 
     def _pinned(self, name: str) -> str | None:
@@ -187,9 +183,7 @@ class Registry:
         await self._record(entry, stored, [*kinds, AUDIT_KIND_AGENT_ATTACHED], by=entry.agent_id)
 
     def _updated(self, old: Resume, new: Resume) -> Resume:
-        return attrs.evolve(
-            new, observed=old.observed, version=old.version + 1, last_updated=iso(self._clock.time())
-        )
+        return attrs.evolve(new, observed=old.observed, version=old.version + 1, last_updated=iso(self._clock.time()))
 
     def _refuse_loosening(self, old: Rule, new: Rule) -> None:
         field = loosened(old, new)

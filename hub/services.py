@@ -142,7 +142,6 @@ class Services:
             prepare_expectations=self.expectations.prepare,
         )
         self.subscriptions = Subscriptions(self.sessions, self.reader)
-        self.watchers: list[Callable[[Envelope], None]] = []
         self.total_pressure = 0
         self.quarantined: dict[str, str] = {}
 
@@ -198,8 +197,6 @@ class Services:
         self.expectations.observe(cell, envelope)
         self.waits.hear(envelope)
         self.subscriptions.publish(envelope)
-        for watcher in self.watchers:
-            watcher(envelope)
         if self.listeners:
             self.listeners.publish(EnvelopeAccepted(envelope))
             if envelope.event_type == EV_SESSION_OPENED:
@@ -217,7 +214,9 @@ class Services:
     async def close_session(self, session_id: str, reason: str, *, by: str = "") -> SessionMetadata:
         """Close and return the last snapshot. If cancelled: it still closes."""
         if not isinstance(reason, str) or len(reason) > MAX_REASON:
-            raise InvalidInput(f"reason={reason!r:.80} must be a text of at most {MAX_REASON} characters", field="reason")
+            raise InvalidInput(
+                f"reason={reason!r:.80} must be a text of at most {MAX_REASON} characters", field="reason"
+            )
         cell = await self.sessions.get(session_id)
         if by:
             self.governance.check_close(session_id, self.directory.entry(by))
@@ -256,4 +255,3 @@ class Services:
         expected = cell.adapter.expected_next(live.adapter_state)
         if expected is not None and agent_id in expected:
             self.sessions.command(cell, skip_note(agent_id, reason))
-

@@ -132,7 +132,9 @@ class Sessions:
             raise QuarantinedError(f"session {session_id} is set aside: {self.quarantined[session_id]}")
         document = await self._writer.store.get(f"session/{session_id}")
         if document is None:
-            raise NotFoundError(f"there is no session {session_id!r}; list_sessions() shows which are", session=session_id)
+            raise NotFoundError(
+                f"there is no session {session_id!r}; list_sessions() shows which are", session=session_id
+            )
         return await self.load(from_bytes(document.body, StoredSession).setup)
 
     async def load(self, setup: SessionSetup) -> SessionCell:
@@ -407,7 +409,8 @@ def _refold(live: Live, adapter: SessionAdapter, envelope: Envelope) -> Live:
     except Exception as exc:
         setup = live.setup
         raise QuarantinedError(
-            f"session type {setup.manifest.type} cannot fold envelope {envelope.sequence} of {setup.session_id}: {exc!r}"
+            f"session type {setup.manifest.type} cannot fold envelope {envelope.sequence} of {setup.session_id}: "
+            f"{exc!r}"
         ) from exc
 
 

@@ -14,12 +14,11 @@ from .envelope import MAX_TEXT_FIELD, Envelope, assemble
 from .errors import BadFrame, InvalidInput
 from .frozen import EMPTY, freeze, freeze_payload
 
-
 Text: TypeAlias = Annotated[str, msgspec.Meta(max_length=MAX_TEXT_FIELD)]
 Number: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
-class _Wire(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+class EnvelopeWire(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     """The JSON shape of an envelope, with the bounds of its fields."""
 
     session_id: Text
@@ -39,16 +38,16 @@ class _Wire(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     ttl_seconds: Annotated[float, msgspec.Meta(gt=0)] | None = None
 
 
-_KNOWN = frozenset(_Wire.__struct_fields__)
+_KNOWN = frozenset(EnvelopeWire.__struct_fields__)
 RECENT = 512
 RECENT_BYTES = 4 * 1024 * 1024
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(_Wire).decode
+_decode = msgspec.json.Decoder(EnvelopeWire).decode
 _decode_plain = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-def _wire(envelope: Envelope) -> _Wire:
-    return _Wire(
+def _wire(envelope: Envelope) -> EnvelopeWire:
+    return EnvelopeWire(
         envelope.session_id,
         envelope.sender_id,
         envelope.event_type,
@@ -127,11 +126,11 @@ def _decode_tolerant(body: bytes) -> Envelope:
         plain = _decode_plain(body)
         known = {key: value for key, value in plain.items() if key in _KNOWN}
         extra = {key: value for key, value in plain.items() if key not in _KNOWN}
-        return _from_wire(msgspec.convert(known, _Wire), extra)
+        return _from_wire(msgspec.convert(known, EnvelopeWire), extra)
     except (ValueError, RecursionError) as exc:
         raise BadFrame(f"no envelope: {exc}") from exc
 
 
-def _from_wire(wire: _Wire, extra: dict[str, Any] | None) -> Envelope:
+def _from_wire(wire: EnvelopeWire, extra: dict[str, Any] | None) -> Envelope:
     data = freeze(wire.event_data) if wire.event_data else EMPTY
     return assemble(wire, data, EMPTY if extra is None else freeze_payload(extra))

@@ -45,7 +45,9 @@ def _check_texts(envelope: Envelope) -> None:
         if value is None and name not in ("session_id", "sender_id"):
             continue
         if not isinstance(value, str) or not least <= len(value) <= MAX_TEXT_FIELD:
-            raise InvalidInput(f"{name}={value!r:.80} must be a text of {least} to {MAX_TEXT_FIELD} characters", field=name)
+            raise InvalidInput(
+                f"{name}={value!r:.80} must be a text of {least} to {MAX_TEXT_FIELD} characters", field=name
+            )
         if not value.isascii():
             checked_text(value, name)
 

@@ -11,3 +11,6 @@ class Priority(enum.IntEnum):
     BACKGROUND = 0
     NORMAL = 1
     URGENT = 2
+
+    LOW = BACKGROUND
+    HIGH = URGENT

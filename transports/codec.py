@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from itertools import accumulate
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Any, Final
 
 import attrs
 import msgspec
@@ -24,6 +24,7 @@ from ..mailbox.errors import AgorioError, BadFrame, InvalidInput
 from ..mailbox.frozen import MAX_DEPTH as PAYLOAD_DEPTH
 from ..mailbox.frozen import freeze
 from . import frames as f
+from . import shapes as w
 from .limits import Limits
 
 ENVELOPE: Final = "Envelope"
@@ -32,12 +33,6 @@ MAX_DEPTH: Final = PAYLOAD_DEPTH + OUTER_DEPTH
 _STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _STEPS: Final = [(byte in b"[{") - (byte in b"]}") for byte in range(256)]
 _ALL_BUT_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in b"[]{}")
-
-_NULL: Final = msgspec.Raw(b"null")
-
-Number: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-Text: TypeAlias = Annotated[str, msgspec.Meta(max_length=1024)]
-Words: TypeAlias = Annotated[str, msgspec.Meta(max_length=65_536)]
 
 
 @attrs.frozen
@@ -64,124 +59,20 @@ class Unreadable:
     """The question that it was meant to be, where that can be told."""
 
 
-class _Wire(msgspec.Struct, omit_defaults=True, tag_field="kind"):
-    """The base of the frames' JSON shapes."""
-
-
-class HelloWire(_Wire, tag="hello"):
-    versions: Annotated[tuple[Number, ...], msgspec.Meta(max_length=64)] = (f.PROTOCOL_VERSION,)
-    client: Text = ""
-
-
-class WelcomeWire(_Wire, tag="welcome"):
-    endpoint_id: Text
-    hub_time: Text
-    version: Number = f.PROTOCOL_VERSION
-    limits: dict[str, Any] = {}
-
-
-class SendWire(_Wire, tag="send"):
-    request_id: Number
-    envelope: msgspec.Raw
-
-
-class AcceptWire(_Wire, tag="accept"):
-    request_id: Number
-    envelope: msgspec.Raw
-    duplicate: bool = False
-
-
-class ErrorWire(_Wire, tag="error"):
-    code: Text
-    message: Words
-    request_id: Number | None = None
-    details: dict[str, Any] = {}
-
-
-class NotifyWire(_Wire, tag="notify"):
-    recipient_id: Text
-    envelope: msgspec.Raw
-    attempt: Number = 1
-
-
-class ReceiptWire(_Wire, tag="receipt"):
-    recipient_id: Text
-    session_id: Text
-    sequence: Number
-    status: f.ReceiptStatus = "ack"
-    reason: Words = ""
-
-
-class SubscribeWire(_Wire, tag="subscribe"):
-    subscription_id: Number
-    session_id: Text
-    agent_id: Text = ""
-    after: Number = 0
-    event_types: Annotated[tuple[Text, ...], msgspec.Meta(max_length=256)] | None = None
-    task_id: Text | None = None
-
-
-class UnsubscribeWire(_Wire, tag="unsubscribe"):
-    subscription_id: Number
-
-
-class EventWire(_Wire, tag="event"):
-    subscription_id: Number
-    envelope: msgspec.Raw
-
-
-class RequestWire(_Wire, tag="request"):
-    request_id: Number
-    op: Text
-    params: dict[str, Any] = {}
-
-
-class ResponseWire(_Wire, tag="response"):
-    request_id: Number
-    result: msgspec.Raw = _NULL
-    type: Text = ""
-
-
-class PingWire(_Wire, tag="ping"):
-    nonce: Number = 0
-
-
-class PongWire(_Wire, tag="pong"):
-    nonce: Number = 0
-
-
-AnyWire: TypeAlias = (
-    HelloWire
-    | WelcomeWire
-    | SendWire
-    | AcceptWire
-    | ErrorWire
-    | NotifyWire
-    | ReceiptWire
-    | SubscribeWire
-    | UnsubscribeWire
-    | EventWire
-    | RequestWire
-    | ResponseWire
-    | PingWire
-    | PongWire
-)
-
-
 class _Head(msgspec.Struct):
     """What is read of a frame that is otherwise unreadable."""
 
     kind: str = ""
-    request_id: Number | None = None
+    request_id: w.Number | None = None
 
 
 _encode = msgspec.json.Encoder().encode
-_decode_one = msgspec.json.Decoder(AnyWire).decode
+_decode_one = msgspec.json.Decoder(w.AnyWire).decode
 _decode_raw = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_any = msgspec.json.decode
 _decode_head = msgspec.json.Decoder(_Head).decode
 _FAULTS = (ValueError, TypeError, AttributeError, RecursionError)
-KINDS: Final = frozenset(str(wire.__struct_config__.tag) for wire in _Wire.__subclasses__())
+KINDS: Final = frozenset(str(wire.__struct_config__.tag) for wire in w.FRAME_SHAPES)
 
 
 def depth_exceeds(data: bytes, limit: int) -> bool:
@@ -200,36 +91,36 @@ class Codec:
         self._limits = limits
         self._names: dict[type, str] = {Envelope: ENVELOPE, **{cls: name for name, cls in records.results.items()}}
         self._encoders: dict[type, Callable[[Any], bytes]] = {
-            f.HelloFrame: lambda x: _encode(HelloWire(x.versions, x.client)),
-            f.WelcomeFrame: lambda x: _encode(WelcomeWire(x.endpoint_id, x.hub_time, x.version, x.limits)),
-            f.SendFrame: lambda x: _encode(SendWire(x.request_id, _raw(x.envelope))),
-            f.AcceptFrame: lambda x: _encode(AcceptWire(x.request_id, _raw(x.envelope), x.duplicate)),
-            f.ErrorFrame: lambda x: _encode(ErrorWire(x.code, x.message[:65_536], x.request_id, x.details)),
-            f.NotifyFrame: lambda x: _encode(NotifyWire(x.recipient_id, _raw(x.envelope), x.attempt)),
-            f.ReceiptFrame: lambda x: _encode(_copied(x, ReceiptWire)),
-            f.SubscribeFrame: lambda x: _encode(_copied(x, SubscribeWire)),
-            f.UnsubscribeFrame: lambda x: _encode(UnsubscribeWire(x.subscription_id)),
-            f.EventFrame: lambda x: _encode(EventWire(x.subscription_id, _raw(x.envelope))),
-            f.RequestFrame: lambda x: _encode(RequestWire(x.request_id, x.op, self._params(x.op, x.params))),
+            f.HelloFrame: lambda x: _encode(w.HelloWire(x.versions, x.client)),
+            f.WelcomeFrame: lambda x: _encode(w.WelcomeWire(x.endpoint_id, x.hub_time, x.version, x.limits)),
+            f.SendFrame: lambda x: _encode(w.SendWire(x.request_id, _raw(x.envelope))),
+            f.AcceptFrame: lambda x: _encode(w.AcceptWire(x.request_id, _raw(x.envelope), x.duplicate)),
+            f.ErrorFrame: lambda x: _encode(w.ErrorWire(x.code, x.message[:65_536], x.request_id, x.details)),
+            f.NotifyFrame: lambda x: _encode(w.NotifyWire(x.recipient_id, _raw(x.envelope), x.attempt)),
+            f.ReceiptFrame: lambda x: _encode(_copied(x, w.ReceiptWire)),
+            f.SubscribeFrame: lambda x: _encode(_copied(x, w.SubscribeWire)),
+            f.UnsubscribeFrame: lambda x: _encode(w.UnsubscribeWire(x.subscription_id)),
+            f.EventFrame: lambda x: _encode(w.EventWire(x.subscription_id, _raw(x.envelope))),
+            f.RequestFrame: lambda x: _encode(w.RequestWire(x.request_id, x.op, self._params(x.op, x.params))),
             f.ResponseFrame: self._encode_response,
-            f.PingFrame: lambda x: _encode(PingWire(x.nonce)),
-            f.PongFrame: lambda x: _encode(PongWire(x.nonce)),
+            f.PingFrame: lambda x: _encode(w.PingWire(x.nonce)),
+            f.PongFrame: lambda x: _encode(w.PongWire(x.nonce)),
         }
         self._decoders: dict[type, Callable[[Any], f.Frame]] = {
-            HelloWire: lambda x: f.HelloFrame(x.versions, x.client),
-            WelcomeWire: lambda x: f.WelcomeFrame(x.endpoint_id, x.hub_time, x.version, x.limits),
-            SendWire: lambda x: f.SendFrame(x.request_id, _said(x.envelope)),
-            AcceptWire: lambda x: f.AcceptFrame(x.request_id, decode_envelope(x.envelope), x.duplicate),
-            ErrorWire: lambda x: f.ErrorFrame(x.code, x.message, x.request_id, x.details),
-            NotifyWire: lambda x: f.NotifyFrame(x.recipient_id, decode_envelope(x.envelope), x.attempt),
-            ReceiptWire: lambda x: f.ReceiptFrame(x.recipient_id, x.session_id, x.sequence, x.status, x.reason),
-            SubscribeWire: lambda x: _copied(x, f.SubscribeFrame),
-            UnsubscribeWire: lambda x: f.UnsubscribeFrame(x.subscription_id),
-            EventWire: lambda x: f.EventFrame(x.subscription_id, decode_envelope(x.envelope)),
-            RequestWire: self._decode_request,
-            ResponseWire: self._decode_response,
-            PingWire: lambda x: f.PingFrame(x.nonce),
-            PongWire: lambda x: f.PongFrame(x.nonce),
+            w.HelloWire: lambda x: f.HelloFrame(x.versions, x.client),
+            w.WelcomeWire: lambda x: f.WelcomeFrame(x.endpoint_id, x.hub_time, x.version, x.limits),
+            w.SendWire: lambda x: f.SendFrame(x.request_id, _said(x.envelope)),
+            w.AcceptWire: lambda x: f.AcceptFrame(x.request_id, decode_envelope(x.envelope), x.duplicate),
+            w.ErrorWire: lambda x: f.ErrorFrame(x.code, x.message, x.request_id, x.details),
+            w.NotifyWire: lambda x: f.NotifyFrame(x.recipient_id, decode_envelope(x.envelope), x.attempt),
+            w.ReceiptWire: lambda x: f.ReceiptFrame(x.recipient_id, x.session_id, x.sequence, x.status, x.reason),
+            w.SubscribeWire: lambda x: _copied(x, f.SubscribeFrame),
+            w.UnsubscribeWire: lambda x: f.UnsubscribeFrame(x.subscription_id),
+            w.EventWire: lambda x: f.EventFrame(x.subscription_id, decode_envelope(x.envelope)),
+            w.RequestWire: self._decode_request,
+            w.ResponseWire: self._decode_response,
+            w.PingWire: lambda x: f.PingFrame(x.nonce),
+            w.PongWire: lambda x: f.PongFrame(x.nonce),
         }
 
     def within(self, limits: Limits) -> Codec:
@@ -250,10 +141,8 @@ class Codec:
                 raise
             raise BadFrame(f"a {type(frame).__name__} cannot be written as JSON: {exc}") from exc
         if len(data) > self._limits.max_outgoing:
-            raise BadFrame(
-                f"a {type(frame).__name__} has {len(data)} bytes; this link carries {self._limits.max_outgoing} at most",
-                limit=self._limits.max_outgoing,
-            )
+            most, name = self._limits.max_outgoing, type(frame).__name__
+            raise BadFrame(f"a {name} has {len(data)} bytes; this link carries at most {most}", limit=most)
         return data
 
     def _encode_response(self, frame: f.ResponseFrame) -> bytes:
@@ -263,7 +152,7 @@ class Codec:
             plain: Any = [self._plain(item) for item in result]
         else:
             plain = self._plain(result) if name else freeze(result, "result")
-        return _encode(ResponseWire(frame.request_id, msgspec.Raw(_encode(plain)), name))
+        return _encode(w.ResponseWire(frame.request_id, msgspec.Raw(_encode(plain)), name))
 
     def _params(self, op: str, params: Any) -> Any:
         """Checked here, so that what JSON would lose (a class, a NaN) is refused as over any other link."""
@@ -315,7 +204,7 @@ class Codec:
         except (msgspec.DecodeError, RecursionError) as exc:
             return _unreadable(data, exc)
 
-    def _frame(self, wire: AnyWire) -> f.Frame | Unreadable:
+    def _frame(self, wire: w.AnyWire) -> f.Frame | Unreadable:
         try:
             return self._decoders[type(wire)](wire)
         except AgorioError as error:
@@ -323,13 +212,13 @@ class Codec:
         except _FAULTS as exc:
             return Unreadable(BadFrame(f"a frame is unreadable: {exc}"), getattr(wire, "request_id", None))
 
-    def _decode_request(self, wire: RequestWire) -> f.RequestFrame:
+    def _decode_request(self, wire: w.RequestWire) -> f.RequestFrame:
         cls = self._records.operations.get(wire.op)
         if cls is None:
             raise BadFrame(f"operation {wire.op!r} is unknown", op=wire.op)
         return f.RequestFrame(wire.request_id, wire.op, self._record(wire.params, cls, wire.op))
 
-    def _decode_response(self, wire: ResponseWire) -> f.ResponseFrame:
+    def _decode_response(self, wire: w.ResponseWire) -> f.ResponseFrame:
         name, is_many = wire.type.removesuffix("[]"), wire.type.endswith("[]")
         if not wire.type:
             return f.ResponseFrame(wire.request_id, _decode_any(wire.result))
@@ -368,7 +257,7 @@ def _said(body: msgspec.Raw) -> Envelope:
 
 def _copied(source: Any, target: Any) -> Any:
     """A frame from its wire shape or the other way round: the fields have the same names and order."""
-    names = target.__struct_fields__ if issubclass(target, _Wire) else [x.name for x in attrs.fields(target)]
+    names = target.__struct_fields__ if issubclass(target, w.Shape) else [x.name for x in attrs.fields(target)]
     return target(*[getattr(source, name) for name in names])
 
 

@@ -37,12 +37,12 @@ class GuardedStream(trio.abc.Stream):
         self._owed = max(self._owed, self._messages.spend(messages, trio.current_time()))
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """Bytes within the limits, b"" at the end. If cancelled: nothing was read."""
-        if self._owed > 0:
-            owed, self._owed = self._owed, 0.0
-            await trio.sleep(owed)
+        """Bytes within the limits, b"" at the end. If cancelled: what was read is lost with the connection."""
         while True:
             data = await self._receive()
+            if self._owed > 0:
+                owed, self._owed = self._owed, 0.0
+                await trio.sleep(owed)
             if not data or not self._is_broken:
                 return data
 
@@ -66,7 +66,7 @@ class GuardedStream(trio.abc.Stream):
         except Violation as violation:
             self._break(violation)
             return
-        self._owed = max(self._messages.spend(count, now), self._bytes.spend(len(data), now))
+        self._owed = max(self._owed, self._messages.spend(count, now), self._bytes.spend(len(data), now))
 
     def _break(self, violation: Violation) -> None:
         self._is_broken = True

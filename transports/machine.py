@@ -50,9 +50,7 @@ MAY_SEND: Final[dict[tuple[State, Side], frozenset[type]]] = {
     (State.CONNECTING, "hub"): frozenset(),
     (State.HELLO, "client"): frozenset({HelloFrame, *_BEAT}),
     (State.HELLO, "hub"): frozenset({WelcomeFrame, ErrorFrame, *_BEAT}),
-    (State.OPEN, "client"): frozenset(
-        {SendFrame, ReceiptFrame, SubscribeFrame, UnsubscribeFrame, *_CALLS, *_BEAT}
-    ),
+    (State.OPEN, "client"): frozenset({SendFrame, ReceiptFrame, SubscribeFrame, UnsubscribeFrame, *_CALLS, *_BEAT}),
     (State.OPEN, "hub"): frozenset({AcceptFrame, NotifyFrame, EventFrame, *_CALLS, *_BEAT}),
     (State.CLOSING, "client"): frozenset(),
     (State.CLOSING, "hub"): frozenset({ErrorFrame}),

@@ -106,9 +106,7 @@ class WebsocketServer:
 
     def statistics(self) -> ServerStatistics:
         """What it has seen."""
-        return ServerStatistics(
-            self._peers.total(), self._connections, self._turned_away, self._refused, self._faults
-        )
+        return ServerStatistics(self._peers.total(), self._connections, self._turned_away, self._refused, self._faults)
 
     async def handle(self, stream: trio.abc.Stream) -> None:
         """Serve one connection to its end; never raises for what the peer does. If cancelled: it is cut."""

@@ -7,7 +7,7 @@ turns, the watches and the undelivered mail are made when they are first needed.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -15,6 +15,7 @@ import trio
 
 from ...mailbox.envelope import Envelope
 from ...mailbox.events import EV_SESSION_INVITE, INVITE_ANSWERS
+from ..sessions.graph import TransitionGraph
 from ..sessions.identity import Passport, Resume, ResumeExample
 from ..sessions.metadata import Expectation, SessionMetadata
 from ..sessions.operations import (
@@ -40,6 +41,14 @@ from .waiting import Predicate, Watches
 
 if TYPE_CHECKING:
     from .hub_client import HubClient
+
+
+def _knobs(knobs: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value.to_dict() if isinstance(value, TransitionGraph) else value for key, value in knobs.items()}
+
+
+def _expectation(given: Expectation | Mapping[str, Any]) -> Expectation:
+    return Expectation(**given) if isinstance(given, Mapping) else given
 
 
 @attrs.frozen
@@ -130,11 +139,11 @@ class AgentClient(TaskOwner):
         type: str = "conversation",
         target: str | Iterable[str] = (),
         *,
-        knobs: dict[str, Any] | None = None,
+        knobs: Mapping[str, Any] | None = None,
         ttl: str | float | None = None,
         intent: str | None = None,
         labels: dict[str, Any] | None = None,
-        expectations: Iterable[Expectation] | None = None,
+        expectations: Iterable[Expectation | Mapping[str, Any]] | None = None,
         required_acks: int | None = None,
         version: int | None = None,
         invite_ack_timeout: float | None = None,
@@ -151,11 +160,11 @@ class AgentClient(TaskOwner):
             type,
             (target,) if isinstance(target, str) else tuple(target),
             version=version,
-            knobs=knobs or {},
+            knobs=_knobs(knobs or {}),
             ttl=ttl,
             intent=intent,
             labels=labels or {},
-            expectations=None if expectations is None else tuple(expectations),
+            expectations=None if expectations is None else tuple(map(_expectation, expectations)),
             required_acks=required_acks,
             invite_ack_timeout=invite_ack_timeout,
             causation_id=turn.envelope.envelope_id if turn is not None else None,

@@ -39,14 +39,19 @@ _FIRST_PAUSE: Final = 0.25
 _LONGEST_PAUSE: Final = 30.0
 
 
-async def default_handler(envelope: Envelope, client: AgentClient) -> None:
+async def default_handler(envelope: Envelope | AgentClient, client: AgentClient | Envelope) -> None:
     """Accept an invitation; where it is the agent's turn, ask the agent and send what it replies.
 
     A turn that was delivered before and answered is not run again. A silent agent gives up its turn, so that nobody
-    waits for it. When the session ends the agent is cancelled, since its reply could not be sent any more.
+    waits for it. When the session ends the agent is cancelled, since its reply could not be sent any more. The two may
+    be given in either order, since the handler's parts take the client first.
 
     If cancelled: the agent is, and nothing is sent.
     """
+    if isinstance(client, Envelope):
+        envelope, client = client, envelope
+    if isinstance(client, Envelope) or not isinstance(envelope, Envelope):
+        raise InvalidInput("default_handler takes one envelope and one agent client")
     if envelope.event_type == EV_SESSION_INVITE:
         await client.send_envelope(client.acceptance(envelope))
     elif envelope.event_type in TURN_EVENTS or _is_skipped_to(envelope, client):

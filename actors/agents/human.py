@@ -221,6 +221,9 @@ class HumanClient:
         self.client.set_callbacks((*self.client.callbacks, callback))
         return lambda: self.client.set_callbacks(tuple(one for one in self.client.callbacks if one is not callback))
 
+    next_envelope = next
+    envelopes = messages
+
     # Invitations.
 
     async def accept(self, invite: Envelope) -> None:

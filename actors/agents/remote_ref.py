@@ -44,7 +44,9 @@ class RemoteRef:
 
         If cancelled: the message may have been put.
         """
-        await self._client.connection.request(ActorSend(self._asker, self.name, message), is_bounded=False, is_queued=True)
+        await self._client.connection.request(
+            ActorSend(self._asker, self.name, message), is_bounded=False, is_queued=True
+        )
 
     async def ask(self, message: Any) -> Any:
         """Ask the agent and return its reply; the deadline in force here bounds its handler too.

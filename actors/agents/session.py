@@ -52,6 +52,7 @@ class Session:
         idempotency_key: str | None = None,
         ttl_seconds: float | None = None,
         task_id: str | None = None,
+        trace_id: str | None = None,
     ) -> Envelope:
         """Say something: a text, or a payload as a dict. `audience` takes names or ids; without one all are addressed.
 
@@ -69,6 +70,7 @@ class Session:
                 payload,
                 causation_id=causation_id,
                 task_id=task_id,
+                trace_id=trace_id,
                 priority=priority,
                 idempotency_key=idempotency_key,
                 ttl_seconds=ttl_seconds,

@@ -155,6 +155,9 @@ class Turns:
             await client.handle(envelope)
             client.count_handled += 1
             await client.connection.receipt(ReceiptFrame(client.agent_id, envelope.session_id, envelope.sequence))
+        except trio.Cancelled:
+            self._give_back(frame)
+            raise
         except Exception as exc:
             if self._is_reported(frame, exc, incarnation):
                 raise
@@ -169,6 +172,14 @@ class Turns:
             await self._client.hub_client.inbound_calls.run(call, self._client)
         finally:
             self.queue.done(call.envelope.session_id)
+
+    def _give_back(self, frame: NotifyFrame) -> None:
+        """The turn was cut off. Unless the client is leaving, the hub would wait for its receipt for ever."""
+        client, envelope = self._client, frame.envelope
+        if not client.is_gone and not client.hub_client.is_closing:
+            reason = "the turn was cut off"
+            receipt = ReceiptFrame(client.agent_id, envelope.session_id, envelope.sequence, "nack", reason)
+            client.connection.post(receipt)
 
     def _is_reported(self, frame: NotifyFrame, exc: Exception, incarnation: int) -> bool:
         """Send the nack and the report. Where the link has ended its errors are no fault of the agent."""

@@ -53,9 +53,7 @@ class HmacCredentials:
 
     def __call__(self, challenge: Challenge) -> AuthBlock:
         """The answer."""
-        return AuthBlock(
-            challenge.scheme, {"nonce": challenge.nonce, "answer": hmac_answer(self._secret, challenge)}
-        )
+        return AuthBlock(challenge.scheme, {"nonce": challenge.nonce, "answer": hmac_answer(self._secret, challenge)})
 
 
 def hmac_answer(secret: bytes, challenge: Challenge) -> str:

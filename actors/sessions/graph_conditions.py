@@ -212,7 +212,11 @@ class AllOf(Condition):
 
     wire_name: ClassVar[str] = "all_of"
     conditions: tuple[Condition, ...] = attrs.field(converter=_conditions)
-    """The conditions."""
+    """The conditions, given as one list or one by one."""
+
+    def __init__(self, conditions: Condition | Iterable[Condition], *more: Condition) -> None:
+        first = (conditions,) if isinstance(conditions, Condition) else conditions
+        self.__attrs_init__((*first, *more))  # type: ignore[attr-defined]  # attrs makes it
 
     def holds(self, moment: Moment) -> bool:
         return all(condition.holds(moment) for condition in self.conditions)
@@ -224,7 +228,11 @@ class AnyOf(Condition):
 
     wire_name: ClassVar[str] = "any_of"
     conditions: tuple[Condition, ...] = attrs.field(converter=_conditions)
-    """The conditions."""
+    """The conditions, given as one list or one by one."""
+
+    def __init__(self, conditions: Condition | Iterable[Condition], *more: Condition) -> None:
+        first = (conditions,) if isinstance(conditions, Condition) else conditions
+        self.__attrs_init__((*first, *more))  # type: ignore[attr-defined]  # attrs makes it
 
     def holds(self, moment: Moment) -> bool:
         return any(condition.holds(moment) for condition in self.conditions)

@@ -31,7 +31,7 @@ def check_name(name: object) -> str:
     """The name, if it fits the grammar; access lists are globs over names, so `*`, `?` and `[` are no part of one."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise InvalidInput(
-            f"name {name!r} is outside the grammar: 1 to 64 letters, digits, '_', '.' or '-', the first a letter or digit",
+            f"name {name!r} is outside the grammar: 1 to 64 letters, digits, '_', '.', '-', the first no sign",
             field="name",
         )
     if looks_like_id(name):

@@ -43,7 +43,7 @@ async def print_audit(args: argparse.Namespace) -> int:
         records = await read_audit(log, kind=args.kind, tail=args.tail)
     if args.json:
         for sequence, record in records:
-            print_json({"sequence": sequence, **record})
+            print_json({"audit_sequence": sequence, **record})
     else:
         print_table(("#", "time", "kind", "what"), [_row(*one, names) for one in records], whole=("#", "time", "kind"))
     return _verdict("audit", log)
@@ -103,7 +103,7 @@ async def print_dead_letters(args: argparse.Namespace) -> int:
     if args.json:
         for (sequence, record), envelope in zip(letters, said, strict=True):
             text = None if envelope is None else envelope.text
-            print_json({**record, "audit_sequence": sequence, "text": text})
+            print_json({"audit_sequence": sequence, **record, "text": text})
     else:
         rows = [_letter(*one, envelope, names) for one, envelope in zip(letters, said, strict=True)]
         print_table(LETTER_COLUMNS, rows, whole=("#", "time", "session", "seq", "tries"))

@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
             check_out(args.out, force=args.force)
             if not 1 <= args.readers <= MAX_READERS:
                 raise PathProblem(f"--readers {args.readers}: must be between 1 and {MAX_READERS}")
-            options = Options(files, base, args.out, args.crash, args.readers)
+            options = Options(files, base, args.out, args.crash, args.readers, args.remote)
             return start(options, screen)
     except PathProblem as exc:
         print(f"agorio demo: {exc}", file=sys.stderr)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +11,18 @@ import attrs
 import trio
 
 from ..actors.agents.hub_client import HubClient
+from ..actors.agents.websocket import WsLink
 from ..actors.runtime.events import ActorCrash, ActorRestart, Event
 from ..actors.sessions.identity import Passport, Resume
+from ..hub.events import EnvelopeAccepted
 from ..hub.hub import Hub
 from ..hub.stores.memory import MemoryKnowledgeStore
-from ..mailbox.envelope import Envelope
+from ..hub.websocket import serve_ws
 from ..mailbox.events import AUDIT_KIND_DEAD_LETTER, AUDIT_KIND_SESSION_CREATED, AUDIT_KIND_TURN_FAILED
 from ..transports.local import LocalLink
 from .digest import Section, render
 from .files import Skipped
-from .flow import Intake, Run, hire, take_in
+from .flow import Intake, MakeClient, Run, hire, take_in
 from .ledger import Ledger, SessionLog, account
 from .newsroom import Client, Fuse, Worker
 from .options import Options
@@ -29,6 +31,7 @@ from .screen import Screen
 LAST_RECEIPTS = 5.0
 """Seconds to wait for the last receipts."""
 MAX_SESSIONS = 1_000_000
+MAX_EVENTS = 100_000
 
 
 async def publish(options: Options, screen: Screen) -> int:
@@ -45,8 +48,7 @@ async def publish(options: Options, screen: Screen) -> int:
         return 1
     reporter = Reporter(screen)
     async with Hub.open(MemoryKnowledgeStore(), on_event=reporter.happened) as hub:
-        with reporter.listening(hub):
-            sections, failed, ledger = await edition(hub, options, screen, intake)
+        sections, failed, ledger = await edition(hub, options, screen, intake, reporter)
     write(options.out, render(sections, [*intake.skipped, *failed]))
     for one in failed:
         screen.warn(f"not done: {one.name}: {one.reason}")
@@ -56,29 +58,55 @@ async def publish(options: Options, screen: Screen) -> int:
 
 
 async def edition(
-    hub: Hub, options: Options, screen: Screen, intake: Intake
+    hub: Hub, options: Options, screen: Screen, intake: Intake, reporter: Reporter
 ) -> tuple[list[Section], list[Skipped], Ledger]:
     """Hire the staff, have the files done, show the trail and the tree.
 
     If cancelled: questions asked stay asked.
     """
-    hc = HubClient(LocalLink(hub), hub=hub)
+    async with connected(hub, remote=options.remote) as hc:
+        return await _edition(hub, hc, options, screen, intake, reporter)
 
+
+@asynccontextmanager
+async def connected(hub: Hub, *, remote: bool) -> AsyncIterator[HubClient]:
+    """The agents' client: in the hub's nursery, or behind a real websocket on this machine.
+
+    If cancelled: not connected.
+    """
+    if not remote:
+        yield HubClient(LocalLink(hub), hub=hub)
+        return
+    async with serve_ws(hub) as server, HubClient(WsLink(f"ws://127.0.0.1:{server.port}")) as hub_client:
+        yield hub_client
+
+
+async def _edition(
+    hub: Hub, hc: HubClient, options: Options, screen: Screen, intake: Intake, reporter: Reporter
+) -> tuple[list[Section], list[Skipped], Ledger]:
     async def make(worker: Worker, passport: Passport, resume: Resume) -> Client:
         client = await hc.register(worker, passport, resume)
         screen.names[client.agent_id] = worker.name
         return client
 
+    async with reporter.listening(hub):
+        sections, failed, left = await written(hub, options, screen, intake, make)
+    records = await hub.audit_log.read_all()
+    screen.audit(records)
+    screen.tree(hub.tree())
+    return sections, failed, account(await session_logs(hub), records, left)
+
+
+async def written(
+    hub: Hub, options: Options, screen: Screen, intake: Intake, make: MakeClient
+) -> tuple[list[Section], list[Skipped], int]:
+    """Hire the staff and have the files done. If cancelled: questions asked stay asked."""
     with screen.reading(intake.sources) as on_read:
         fuse = Fuse(turn=1 if options.crash else 0)
         readers = min(options.readers, len(intake.sources))
         staff = await hire(make, readers=readers, fuse=fuse, on_read=on_read)
         sections, failed = await Run(staff, on_read).edition(intake.sources)
-        left = await quiet(hub)
-    records = await hub.audit_log.read_all()
-    screen.audit(records)
-    screen.tree(hub.tree())
-    return sections, failed, account(await session_logs(hub), records, left)
+        return sections, failed, await quiet(hub)
 
 
 @attrs.define
@@ -88,21 +116,24 @@ class Reporter:
     screen: Screen
     members: dict[str, tuple[str, ...]] = attrs.Factory(dict)
 
-    @contextmanager
-    def listening(self, hub: Hub) -> Iterator[None]:
-        """Listen to the hub while the block runs."""
-        watchers = hub._open_services().watchers
-        watchers.append(self.said)
+    @asynccontextmanager
+    async def listening(self, hub: Hub) -> AsyncIterator[None]:
+        """Listen to the hub while the block runs, and hear everything out at its end.
+
+        If cancelled: what has not been shown yet is not shown.
+        """
+        said = hub.subscribe(self.said, EnvelopeAccepted, capacity=MAX_EVENTS)
         stop = hub.audit_log.watch(self.recorded)
         try:
             yield
         finally:
             stop()
-            watchers.remove(self.said)
+            said.unsubscribe()
+        await said.ref.stopped()
 
-    def said(self, envelope: Envelope) -> None:
+    def said(self, event: EnvelopeAccepted) -> None:
         """An envelope was accepted."""
-        self.screen.said(envelope, self.members.get(envelope.session_id, ()))
+        self.screen.said(event.envelope, self.members.get(event.envelope.session_id, ()))
 
     def happened(self, event: Event) -> None:
         """An agent's worker crashed or was restarted, as the kernel tells it."""

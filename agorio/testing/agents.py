@@ -56,7 +56,9 @@ class ScriptedAgent:
             self._next += 1
             return self._lines[self._next - 1]
         if self._then == "fail":
-            raise ScriptExhausted(f"{self.name} was asked {len(self.heard)} times; its script has {len(self._lines)} lines")
+            raise ScriptExhausted(
+                f"{self.name} was asked {len(self.heard)} times; its script has {len(self._lines)} lines"
+            )
         return self._lines[-1] if self._then == "repeat" and self._lines else ""
 
     @property

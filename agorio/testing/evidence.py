@@ -1,4 +1,4 @@
-"""What invariants are judged by: a hub's tables as they are now, its logs as they were read, and a ledger from outside."""
+"""What invariants are judged by: a hub's tables as they are, its logs as they were read, a ledger from outside."""
 
 from __future__ import annotations
 

@@ -124,7 +124,9 @@ def denied_never_delivered(seen: Evidence) -> Problems:
     logs = {file.session_id: file for file in seen.sessions}
     for (agent_id, session_id), line in seen.ledger.lines.items():
         held = logs.get(session_id)
-        for sequence in line.seen if held is not None else ():
+        if held is None:
+            continue
+        for sequence in line.seen:
             if sequence <= len(held.log) and agent_id not in recipients(held.stored.setup, held.log[sequence - 1]):
                 yield f"{agent_id} was delivered {sequence} of {session_id}, which is not addressed to it"
 

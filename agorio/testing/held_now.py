@@ -182,7 +182,7 @@ def _answers_due(cell: SessionCell) -> float | None:
 
 
 def everything_settles(seen: Evidence) -> Problems:
-    """Once faults have stopped, every pending delivery to a connected agent is handled or given up, and nobody waits."""
+    """Once faults have stopped, every delivery to a connected agent is handled or given up; nobody waits."""
     if not seen.is_settled:
         return
     for entry in seen.services.directory:

@@ -39,7 +39,9 @@ class AgentFault(Exception):
 class SimulatedAgent:
     """Answers what begins with `ask` after a while, is silent about the rest, and fails now and then."""
 
-    def __init__(self, name: str, rng: random.Random, fails: Callable[[], bool], overlap: Callable[[str], None]) -> None:
+    def __init__(
+        self, name: str, rng: random.Random, fails: Callable[[], bool], overlap: Callable[[str], None]
+    ) -> None:
         self.name = name
         self._rng = rng
         self._fails = fails
@@ -123,7 +125,7 @@ class Member:
                 await self._session_of_life()
             except* AccessDeniedError:
                 self.rule = None  # the operator has tightened it since: it comes back with what it has
-            except* LOST + (NetworkError,):
+            except* (*LOST, NetworkError):
                 self.world.ledger.reached["reconnect"] += 1
             finally:
                 self.client = self.hub_client = None

@@ -157,11 +157,14 @@ async def _work(rng: random.Random, session_id: str, client: AgentClient) -> boo
 
 def _draw_rule(rng: random.Random) -> Rule:
     inbox = InboxBlock(
-        max_pending=rng.choice((None, 1, 2, 5)), overflow=rng.choice(("reject", "reject", "block", "drop_oldest", "drop_newest"))
+        max_pending=rng.choice((None, 1, 2, 5)),
+        overflow=rng.choice(("reject", "reject", "block", "drop_oldest", "drop_newest")),
     )
     access = AccessBlock(inbound_from=rng.choice((("*",), ("*",), ("*",), ("agent*",), ("agent1", "agent2"))))
     rate = RateBlock(envelopes_per_minute=rng.choice((None, None, None, 30)))
-    return Rule(access=access, inbox=inbox, rate=rate, limits=LimitsBlock(max_concurrent_sessions=rng.choice((None, 4))))
+    return Rule(
+        access=access, inbox=inbox, rate=rate, limits=LimitsBlock(max_concurrent_sessions=rng.choice((None, 4)))
+    )
 
 
 def _round_robin(members: list[Member]) -> dict[str, Any]:

@@ -28,9 +28,11 @@ class TestNetwork:
         self.hub = hub
         self.client = client
 
-    async def add(self, agent: Any, *, name: str | None = None, rule: Rule | None = None, **options: Any) -> AgentClient:
+    async def add(
+        self, agent: Any, *, name: str | None = None, rule: Rule | None = None, **options: Any
+    ) -> AgentClient:
         """Register an agent under its own name or another. If cancelled: it is registered wholly or not at all."""
-        label: str = name or getattr(agent, "name", None) or getattr(agent, "__name__", "agent")
+        label = str(name or getattr(agent, "name", None) or getattr(agent, "__name__", "agent"))
         return await self.client.register(agent, Passport(label), Resume(), rule=rule, **options)
 
     async def person(self, name: str, **options: Any) -> AgentClient:
@@ -44,13 +46,13 @@ class TestNetwork:
         """
         await trio.testing.wait_all_tasks_blocked(0.0)
 
-    async def until(self, condition: Callable[[], Any], *, timeout: float = 60.0, every: float = 0.01) -> None:
+    async def until(self, condition: Callable[[], Any], *, timeout: float = 60.0, every: float = 0.01) -> None:  # noqa: ASYNC109 - of virtual time
         """Wait until `condition()` is true, looking whenever the network has come to rest or `every` seconds passed.
 
         Raises `TimeoutError` naming the condition. If cancelled: nothing has changed.
         """
         with trio.move_on_after(timeout):
-            while not condition():
+            while not condition():  # noqa: ASYNC110 - any condition of the test's own
                 await trio.sleep(every)
             return
         raise TimeoutError(f"{getattr(condition, '__name__', condition)!r} did not become true within {timeout:g} s")

@@ -16,7 +16,7 @@ import itertools
 import random
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import trio
 import trio.testing
@@ -25,6 +25,7 @@ from ..actors.agents import hub_client
 from ..actors.runtime import cell
 
 T = TypeVar("T")
+ABORT = "_attempt_abort"
 FLAG, CHANCE = "_ALLOW_DETERMINISTIC_SCHEDULING", "_r"
 
 
@@ -95,3 +96,36 @@ def run_seeded(
     with seeded_scheduler(seed):
         clock = trio.testing.MockClock(autojump_threshold=0)
         return trio.run(main, *args, clock=clock, instruments=list(instruments))
+
+
+class Deadlock(BaseException):
+    """Every task waits for another one, for ever. It ends a run that nothing else could end, shields or not."""
+
+
+def free_all() -> list[str]:
+    """Wake every task that waits on its own account, with `Deadlock`; where each of them was."""
+    found: list[str] = []
+    root = trio.lowlevel.current_root_task()
+    for task in _descendants(root) if root is not None else ():
+        if not task.child_nurseries and task is not root:
+            found.append(f"{task.name} in {_place(task)}")
+            getattr(task, ABORT)(_raise_deadlock)  # private: what a cancellation does, past every shield
+    return found
+
+
+def _raise_deadlock() -> NoReturn:
+    raise Deadlock
+
+
+def _descendants(task: trio.lowlevel.Task) -> Iterator[trio.lowlevel.Task]:
+    """The user's tasks below `task`: trio's own stand beside the main one, whose nursery is the root's first."""
+    children = [child for nursery in task.child_nurseries for child in nursery.child_tasks]
+    for child in sorted(children, key=lambda child: child.name):
+        if task.parent_nursery is not None or "main" in child.name:
+            yield child
+            yield from _descendants(child)
+
+
+def _place(task: trio.lowlevel.Task) -> str:
+    frames = [f"{frame.f_code.co_name}:{line}" for frame, line in task.iter_await_frames()]
+    return " > ".join(frames[-4:])

@@ -23,10 +23,11 @@ import trio
 
 from .invariants import INVARIANTS, InvariantBroken
 from .mixed import mixed
-from .scheduler import run_seeded
+from .scheduler import Deadlock, free_all, run_seeded
 from .world import Limits, World
 
 Scenario = Callable[[World], Awaitable[None]]
+STILL = 100  # rounds without a step: no deadline is left to wait for
 DEFAULT = "agorio.testing.mixed:mixed"
 
 
@@ -83,18 +84,24 @@ class _Watcher(trio.abc.Instrument):
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._ready = 0
+        self._ready = self._idle = 0
 
     def task_scheduled(self, task: trio.lowlevel.Task) -> None:
         self._ready += 1
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         self._ready -= 1
+        self._idle = 0
         self._world.step(task)
 
     def before_io_wait(self, timeout: float) -> None:
-        if not self._ready:  # under an autojump clock the timeout says nothing
+        if self._ready:  # under an autojump clock the timeout says nothing
+            return
+        self._idle += 1
+        if self._idle < STILL:
             self._world.look()
+        else:
+            self._world.fail(InvariantBroken("everything_settles", f"nobody moves any more: {'; '.join(free_all())}"))
 
 
 def simulate(scenario: Scenario = mixed, seed: int | str = 0, limits: Limits | None = None) -> Outcome:
@@ -108,14 +115,10 @@ def simulate(scenario: Scenario = mixed, seed: int | str = 0, limits: Limits | N
         finally:
             ended[0] = trio.current_time()
 
-    was_disabled = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)  # crashes are on purpose here; what counts is in the outcome
     try:
-        run_seeded(main, seed=seed, instruments=[_Watcher(world)])
-    except* InvariantBroken as group:
-        raise group.exceptions[0] from None
-    finally:
-        logging.disable(was_disabled)
+        _run(main, seed, _Watcher(world))
+    except* Deadlock:
+        assert world.broken is not None, "whoever wakes everybody says why"
     return Outcome(
         seed=seed,
         scenario=f"{scenario.__module__}:{getattr(scenario, '__qualname__', type(scenario).__name__)}",
@@ -130,6 +133,18 @@ def simulate(scenario: Scenario = mixed, seed: int | str = 0, limits: Limits | N
         virtual_seconds=ended[0],
         trace=tuple(world.trace.lines),
     )
+
+
+def _run(main: Callable[[], Awaitable[None]], seed: int | str, watcher: _Watcher) -> None:
+    was_disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)  # crashes are on purpose here; what counts is in the outcome
+    try:
+        run_seeded(main, seed=seed, instruments=[watcher])
+    except BaseException as error:
+        error.add_note(f"in seed {seed}")
+        raise
+    finally:
+        logging.disable(was_disabled)
 
 
 def minimise(scenario: Scenario, failing: Outcome, tries: int = 60) -> Outcome:

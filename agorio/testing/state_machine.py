@@ -144,6 +144,7 @@ class TrioStateMachine(stateful.RuleBasedStateMachine):
             self._token = trio.lowlevel.current_trio_token()
             async for job in jobs:
                 self._answer = await self._run_job(job)
+            self.clock.autojump_threshold = 0  # what is cancelled may need time to drain
             self.nursery.cancel_scope.cancel()
 
     async def _run_job(self, job: Job) -> outcome.Outcome[Any]:

@@ -103,9 +103,7 @@ class World:
         """Now and then a store without a medium: the hub commits to it by another path."""
         if is_plain:
             return MemoryKnowledgeStore()
-        return FaultyStore(
-            rng=self.chance.of("store"), on_power_cut=self._lights_out, **self.faults_drawn.store()
-        )
+        return FaultyStore(rng=self.chance.of("store"), on_power_cut=self._lights_out, **self.faults_drawn.store())
 
     # For scenarios.
 
@@ -299,7 +297,7 @@ class World:
         """Keep the first failure and end the run."""
         if self.broken is None:
             self.broken = broken
-            self.note("broken", broken.name)
+        self.note("broken", broken.name, broken.problem)
         self.scope.cancel()
 
     def look(self) -> None:
@@ -346,7 +344,7 @@ class World:
     async def until(self, condition: Callable[[], bool], seconds: float) -> bool:
         """Wait for a condition; False where it did not come true in time. If cancelled: nothing has changed."""
         with trio.move_on_after(seconds):
-            while not condition():
+            while not condition():  # noqa: ASYNC110 - any condition of the scenario's own
                 await trio.sleep(0.25)
             return True
         return False

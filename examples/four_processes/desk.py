@@ -7,8 +7,7 @@ import sys
 
 import trio
 
-from agorio import HubClient, Passport, TransitionGraph
-from agorio.actors.agents.websocket import WsLink
+from agorio import HubClient, Passport, TransitionGraph, WsLink
 
 STAFF = ("drafter", "editor")
 

@@ -25,6 +25,7 @@ from .protocol import Change, Document, Record
 
 T = TypeVar("T")
 MAX_FAILURES = 3
+FILE_NAME = "hub.db"
 
 
 @attrs.frozen
@@ -47,8 +48,12 @@ class DiskStatistics:
     """Streams, documents and rows that are known to be unreadable."""
 
 
+def _file_of(path: Path) -> Path:
+    return path / FILE_NAME if path.is_dir() else path
+
+
 class DiskKnowledgeStore:
-    """Keeps everything in the file `path`, for one hub at a time.
+    """Keeps everything in the file `path`, or in `hub.db` where that is a folder, for one hub at a time.
 
     `durability="full"` syncs before each acknowledgement. `"relaxed"` leaves the time of syncing to the system: the
     store stays whole, but the loss of power may take the last acknowledged commits, and `durable` says so. `connect`
@@ -60,7 +65,7 @@ class DiskKnowledgeStore:
     ) -> None:
         if durability not in ("full", "relaxed"):
             raise InvalidInput(f"durability={durability!r} is neither 'full' nor 'relaxed'", field="durability")
-        self.path = Path(path).absolute()
+        self.path = _file_of(Path(path).absolute())
         self.durable = durability == "full"
         self._writer = Writer(self.path, durable=self.durable, connect=connect)
         self._reader = Reader(self.path, connect)

@@ -258,6 +258,18 @@ def rebuilt_step(last_log: int) -> Step:
     return _block(REBUILT, last_log, b"")
 
 
+def adopt_sweep(connection: Connection, index: Index) -> None:
+    """Take over a sweep that was committed although the disk said that it failed: it alone cannot be taken back."""
+    row = connection.execute("SELECT last FROM block WHERE id=?", (FLOOR,)).fetchone()
+    if row is None or row[0] <= index.first_document:
+        return
+    sql = "SELECT lsn,key,version,body FROM document WHERE lsn>? ORDER BY lsn"
+    for lsn, key, version, body in connection.execute(sql, (index.last_document,)).fetchall():
+        index.place(key, None if body is None else (lsn, version))
+        index.last_document = lsn
+    index.first_document = row[0]
+
+
 def floor_step(first: int) -> Step:
     """What keeps where the documents' rows begin."""
     return _block(FLOOR, first, b"")

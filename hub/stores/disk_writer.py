@@ -14,7 +14,18 @@ from .damage import Damage
 from .disk_errors import DISK_ERRORS, BrokenConnection, as_store_error, is_damage, is_passing
 from .disk_file import FileLock, make_private
 from .disk_index import Index, Plan
-from .disk_load import CHUNK, Step, copy_steps, damage_steps, floor_step, index_steps, load, rebuilt_step, recount_steps
+from .disk_load import (
+    CHUNK,
+    Step,
+    adopt_sweep,
+    copy_steps,
+    damage_steps,
+    floor_step,
+    index_steps,
+    load,
+    rebuilt_step,
+    recount_steps,
+)
 from .disk_salvage import finish, rebuild
 from .disk_schema import (
     DOCUMENT_COLUMNS,
@@ -198,6 +209,7 @@ class Writer:
         connection = self._fresh()
         try:
             checkpoint(connection)
+            adopt_sweep(connection, index)
             undo: list[Step] = [
                 ("DELETE FROM log WHERE lsn>?", [index.last_log]),
                 ("DELETE FROM document WHERE lsn>?", [index.last_document]),
@@ -223,7 +235,11 @@ class Writer:
     def _sweep(self, index: Index) -> list[tuple[str, tuple[int, int]]]:
         """Copy the live ones among the oldest documents to the end and delete those rows."""
         end = index.first_document + SWEEP
-        rows = self._alive().execute("SELECT lsn,key,version,crc,body FROM document WHERE lsn<?", (end,)).fetchall()
+        connection = self._alive()
+        try:
+            rows = connection.execute("SELECT lsn,key,version,crc,body FROM document WHERE lsn<?", (end,)).fetchall()
+        except DISK_ERRORS as exc:
+            raise self._judge(connection, exc, "sweeping documents") from exc
         live = [row for row in rows if index.documents.get(row[1], (0, 0))[0] == row[0]]
         values: list[object] = []
         moved: list[tuple[str, tuple[int, int]]] = []

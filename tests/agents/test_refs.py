@@ -114,7 +114,7 @@ async def test_tell_and_send_reach_the_agent_in_order(autojump_clock: object, fi
 
 
 async def test_a_message_waits_for_the_turn_in_hand(autojump_clock: object) -> None:
-    async with network() as (hub, client, scholar, alice):
+    async with network() as (hub, _, scholar, alice):
         session = await alice.open(type="conversation", target="scholar")
         await session.send("slow")
         await trio.testing.wait_all_tasks_blocked()
@@ -167,7 +167,7 @@ async def test_an_agent_that_is_away_refuses(autojump_clock: object) -> None:
 
 
 async def test_a_lost_link_fails_the_asker_with_the_cause(autojump_clock: object) -> None:
-    async with network() as (hub, client, _, _):
+    async with network() as (hub, _, _, _):
         caught = []
 
         async def ask() -> None:

@@ -47,13 +47,14 @@ def test_serve_says_in_one_line_what_is_wrong(tmp_path: Path) -> None:
     secrets = tmp_path / "secrets.toml"
     secrets.write_text('bob = "s3cret"\n')
     secrets.chmod(0o644)
-    for args, said in [
+    cases: list[tuple[list[object], str]] = [
         (["--config", path], "others may read it"),
         (["--port", "70000"], "must be between 0 and 65535"),
         (["--tls-cert", "c.pem"], "belong together"),
         (["--host", "0.0.0.0", "--port", "0"], "admits agents without proof"),
         (["--config", tmp_path / "no.toml"], "No such file"),
-    ]:
+    ]
+    for args, said in cases:
         done = agorio("serve", *args, code=2)
         assert said in done.stderr
         assert done.stderr.count("\n") == 1

@@ -53,7 +53,7 @@ def test_log(filled: Filled) -> None:
 
 def test_audit_and_dead_letters(filled: Filled) -> None:
     everything = lines(agorio("audit", filled.path, "--json").stdout)
-    assert [one["sequence"] for one in everything] == list(range(1, len(everything) + 1))
+    assert [one["audit_sequence"] for one in everything] == list(range(1, len(everything) + 1))
     assert lines(agorio("audit", filled.path, "--json", "--tail", "2").stdout) == everything[-2:]
     created = lines(agorio("audit", filled.path, "--json", "--kind", "session_created").stdout)
     assert [one["session_id"] for one in created] == [filled.ended, filled.open]
@@ -143,3 +143,11 @@ def test_ctrl_c(start: Start) -> None:
     hub = start("serve", "--port", 0)
     hub.wait_line("a hub at")
     assert hub.stop(signal.SIGINT) == 130
+
+
+@pytest.mark.parametrize("flags", [[], ["--remote", "--crash"]])
+def test_the_demo_on_either_link(tmp_path: Path, flags: list[str]) -> None:
+    text, out = tmp_path / "a.md", tmp_path / "digest.md"
+    text.write_text("# A\n\nThe bridge is 40 m long. The bridge is closed.\n")
+    agorio("demo", "--plain", *flags, "--out", out, text)
+    assert "a.md" in out.read_text()

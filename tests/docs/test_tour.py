@@ -11,8 +11,8 @@ ROOMS = ("mailbox", "transports", "actors", "hub")
 
 def modules() -> set[str]:
     files = [path for room in ROOMS for path in (ROOT / room).rglob("*.py")]
-    files += [path for path in (ROOT / "agorio").glob("*.py")]
-    files += [path for folder in ("testing", "demo") for path in (ROOT / "agorio" / folder).rglob("*.py")]
+    files += list((ROOT / "agorio").glob("*.py"))
+    files += [path for folder in ("testing", "demo", "commands") for path in (ROOT / "agorio" / folder).rglob("*.py")]
     return {str(path.relative_to(ROOT)) for path in files if path.name != "__init__.py"}
 
 

@@ -55,9 +55,7 @@ async def test_acks_within_names_who_has_not_answered(open_network: Any) -> None
     async with open_network() as net:
         ann, bob, cid = await net.agent("ann"), await net.agent("bob", quiet), await net.agent("cid")
         with pytest.raises(ProtocolError):
-            await ann.open(
-                "discussion", ["bob", "cid"], expectations=expect("acks_within", 20), invite_ack_timeout=50
-            )
+            await ann.open("discussion", ["bob", "cid"], expectations=expect("acks_within", 20), invite_ack_timeout=50)
         assert await fired(net) == [("acks_within", [cid.agent_id])]
         assert bob.agent_id
 
@@ -106,9 +104,7 @@ async def test_turn_within_counts_from_when_the_turn_began(open_network: Any) ->
 async def test_what_follows_a_violation(open_network: Any, reaction: str) -> None:
     async with open_network() as net:
         ann, bob, cid = [await net.agent(name) for name in ("ann", "bob", "cid")]
-        session = await converse(
-            ann, bob, cid, type="discussion", expectations=expect("turn_within", 60, reaction)
-        )
+        session = await converse(ann, bob, cid, type="discussion", expectations=expect("turn_within", 60, reaction))
         await session.send("bob?")
         await trio.sleep(60 + TICK + 2)
         assert (await fired(net))[0] == ("turn_within", [bob.agent_id])
@@ -245,9 +241,7 @@ async def test_fires_are_remembered_over_a_restart_and_arm_again(open_network: A
     store, clock = make_store(), TrioClock()
     async with open_network(store, clock=clock) as net:
         ann, bob = await net.agent("ann"), await net.agent("bob")
-        session = await converse(
-            ann, bob, expectations=[*expect("max_silence"), *expect("reply_within", 90, "warn")]
-        )
+        session = await converse(ann, bob, expectations=[*expect("max_silence"), *expect("reply_within", 90, "warn")])
         await session.send("well?")
         await trio.sleep(300)
         before = await fired(net)

@@ -165,7 +165,10 @@ class Wire:
         await self.post(frame)
         for _ in range(1000):
             for answer in self.frames:
-                if isinstance(answer, AcceptFrame | ResponseFrame | ErrorFrame) and answer.request_id == frame.request_id:
+                if (
+                    isinstance(answer, AcceptFrame | ResponseFrame | ErrorFrame)
+                    and answer.request_id == frame.request_id
+                ):
                     if isinstance(answer, ErrorFrame):
                         raise error_from_wire(answer.code, answer.message, dict(answer.details))
                     return answer.result if isinstance(answer, ResponseFrame) else answer

@@ -62,7 +62,7 @@ BAD_RULES: list[tuple[str, Any]] = [
     ("inbox.max_pending", Rule(inbox=InboxBlock("9"))),  # type: ignore[arg-type]
     ("inbox.overflow", Rule(inbox=InboxBlock(5, "explode"))),  # type: ignore[arg-type]
     ("inbox.high_water", Rule(inbox=InboxBlock(5, high_water=-2))),
-    ("access.inbound_from", Rule(access=AccessBlock(inbound_from=[1]))),  # type: ignore[list-item]
+    ("access.inbound_from", Rule(access=AccessBlock(inbound_from=[1]))),
     ("access.outbound_to", Rule(access=AccessBlock(outbound_to=["x" * 200]))),
     ("Rule", {"inbox": 5}),
 ]
@@ -82,7 +82,7 @@ async def test_a_bad_rule(open_network: OpenNetwork, field: str, rule: Any) -> N
 
 async def test_a_single_text_is_no_list_of_globs() -> None:
     with pytest.raises(InvalidInput, match="'boss'"):
-        AccessBlock(inbound_from="boss")  # type: ignore[arg-type]
+        AccessBlock(inbound_from="boss")
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ async def test_a_bad_passport(open_network: OpenNetwork, field: str, passport: A
 @pytest.mark.parametrize(
     ("field", "resume"),
     [
-        ("claimed_capabilities", Resume([5])),  # type: ignore[list-item]
+        ("claimed_capabilities", Resume([5])),
         ("domains", Resume(domains=["x"] * 300)),
         ("summary", Resume(summary=b"x")),  # type: ignore[arg-type]
         ("examples", Resume(examples=["x"])),  # type: ignore[list-item]

@@ -189,7 +189,7 @@ async def test_receipts_for_what_was_never_delivered(open_network: OpenNetwork) 
         before = await net.picture()
         for session_id, sequence in (("nowhere", 1), (session.session_id, 99), (session.session_id, -1)):
             for status in ("ack", "nack"):
-                await wire.post(ReceiptFrame(bob.agent_id, session_id, sequence, status))  # type: ignore[arg-type]
+                await wire.post(ReceiptFrame(bob.agent_id, session_id, sequence, status))
         await settle()
         assert await net.picture() == before
         frame = wire.notified(texts=True)[0]
@@ -360,7 +360,7 @@ async def test_retries_in_flight_share_one_outcome(open_network: OpenNetwork) ->
         async with trio.open_nursery() as nursery:
             for _ in range(10):
                 nursery.start_soon(send)
-        assert len(set(envelope.envelope_id for envelope in results)) == 1
+        assert len({envelope.envelope_id for envelope in results}) == 1
         assert len(results) == 10
         assert await net.texts(session.session_id) == ["once"]
 
@@ -415,14 +415,16 @@ async def test_nobody_can_change_what_another_receives(open_network: OpenNetwork
             with pytest.raises(TypeError):
                 envelope.event_data["list"][1]["deep"] = 2
             with pytest.raises(AttributeError):
-                envelope.event_data = {}  # type: ignore[misc]
+                envelope.event_data = {}  # type: ignore[misc,assignment]
         other = await carol.wait_for_session_event(session.session_id)
         assert other.event_data == {"text": "x", "list": [1, {"deep": 1}]}
         assert other == accepted
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_a_crash_loses_nothing_and_repeats_only_what_was_not_handled(open_network: OpenNetwork, seed: int) -> None:
+async def test_a_crash_loses_nothing_and_repeats_only_what_was_not_handled(
+    open_network: OpenNetwork, seed: int
+) -> None:
     """Power is cut at an arbitrary moment: every accepted envelope is handled at least once, in order."""
     async with open_network() as net:
         wire, _, session = await listening(net)

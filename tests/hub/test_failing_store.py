@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -179,7 +180,9 @@ async def test_an_end_that_cannot_be_stored(open_network: OpenNetwork, wrap: Wra
         alice, bob = await net.agent("alice"), await net.agent("bob")
         session = await converse(alice, bob, ttl=60)
         failing.refuses = about(b"ag2.session.")
-        for close in (session.close, lambda: net.hub.close_session(session.session_id)):
+        by_operator = partial(net.hub.close_session, session.session_id)
+        closings: list[Callable[[], Awaitable[object]]] = [session.close, by_operator]
+        for close in closings:
             with pytest.raises(StoreError):
                 await close()
         assert (await session.info()).state == "active"

@@ -41,7 +41,7 @@ async def test_a_block(make_store: MakeStore) -> None:
     async with Hub.open(make_store()) as hub:
         assert hub.health().sweepers == ("ttl", "expectations")
         assert not hub.is_closed
-    assert hub.is_closed
+    assert bool(hub.is_closed)
     assert trio.lowlevel.current_statistics().tasks_living == before
 
 
@@ -52,7 +52,7 @@ async def test_by_hand(make_store: MakeStore) -> None:
     assert hub.statistics().current_agents == 0
     await hub.close()
     await hub.close()
-    assert hub.is_closed
+    assert bool(hub.is_closed)
     assert trio.lowlevel.current_statistics().tasks_living == before
     async with Hub.open(store):
         """The store was let go."""
@@ -111,7 +111,7 @@ async def test_a_crash_in_the_body_closes_the_hub(make_store: MakeStore) -> None
     with pytest.raises(ZeroDivisionError):
         async with Hub.open(store) as hub:
             raise ZeroDivisionError
-    assert hub.is_closed
+    assert bool(hub.is_closed)
     assert trio.lowlevel.current_statistics().tasks_living == before
     async with Hub.open(store):
         """The store was let go."""

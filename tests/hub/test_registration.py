@@ -7,6 +7,7 @@ import trio
 
 from agorio.actors.sessions.identity import ObservedStat, Passport, Resume, ResumeExample
 from agorio.actors.sessions.rule import InboxBlock, LimitsBlock, RateBlock, Rule
+from agorio.mailbox.envelope import Envelope
 from agorio.mailbox.errors import (
     AccessDeniedError,
     AuthError,
@@ -197,7 +198,7 @@ async def test_a_member_that_was_away_gets_the_close_notice(open_network: OpenNe
         store = net.store
         seen = []
 
-        async def see(envelope: object) -> None:
+        async def see(envelope: Envelope) -> None:
             seen.append(envelope)
 
         await net.agent("bob", attach=True, handler=see)

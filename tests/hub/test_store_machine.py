@@ -77,7 +77,11 @@ class StoreMachine(TrioStateMachine):
         expected = list(enumerate(bodies, 1))[after:][:limit]
         assert [tuple(record) for record in await self.store.read(stream, after, limit)] == expected
 
-    @rule(prefix=st.sampled_from(["", "a", "a/", "b/", "c"]), after=st.sampled_from(["", "a/1", "z"]), limit=st.none() | st.integers(1, 2))
+    @rule(
+        prefix=st.sampled_from(["", "a", "a/", "b/", "c"]),
+        after=st.sampled_from(["", "a/1", "z"]),
+        limit=st.none() | st.integers(1, 2),
+    )
     async def scan(self, prefix: str, after: str, limit: int | None) -> None:
         keys = sorted(key for key in self.model.documents if key.startswith(prefix) and key > after)[:limit]
         assert [(d.key, d.version, d.body) for d in await self.store.scan(prefix, after, limit)] == [

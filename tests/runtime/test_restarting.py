@@ -194,7 +194,7 @@ async def test_two_crashes_in_one_step_restart_the_group_once(autojump_clock: Mo
 async def test_too_many_restarts_stop_all_in_order_and_raise(autojump_clock: MockClock) -> None:
     events: list[Event] = []
     siblings = []
-    with pytest.raises(RestartLimitExceeded, match="max_restarts is 2") as caught:  # noqa: PT012 - the block is the point
+    with pytest.raises(RestartLimitExceeded, match="max_restarts is 2") as caught:
         async with open_supervisor(
             [Child("z", Script), Child("a", Script)], max_restarts=2, on_event=events.append
         ) as supervisor:
@@ -246,7 +246,7 @@ async def test_a_group_escalates_to_its_parent_which_restarts_it_with_its_mail(a
 async def test_escalation_climbs_to_the_root(autojump_clock: MockClock) -> None:
     leaf = Group("leaf", [Child("a", Script)], max_restarts=0)
     branch = Group("branch", [leaf], max_restarts=0)
-    with pytest.raises(RestartLimitExceeded) as caught:  # noqa: PT012 - the block is the point
+    with pytest.raises(RestartLimitExceeded) as caught:
         async with open_supervisor([branch], max_restarts=0) as supervisor:
             supervisor.group("branch").group("leaf").ref("a").tell("boom")
             await trio.sleep_forever()
@@ -409,7 +409,7 @@ async def test_keyboard_interrupt_is_never_restarted(autojump_clock: MockClock) 
             raise KeyboardInterrupt
 
     refs = []
-    with pytest.raises(KeyboardInterrupt):  # noqa: PT012 - the block is the point
+    with pytest.raises(KeyboardInterrupt):
         async with open_supervisor([Child("a", Interrupted), Child("b", Script)]) as supervisor:
             refs = [supervisor.ref("a"), supervisor.ref("b")]
             refs[0].tell(1)

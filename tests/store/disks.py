@@ -69,7 +69,11 @@ class DiskConnection:
             disk.hold.wait(60)
         disk.judge(sql, late=False)
         cursor = self._inner.execute(sql, parameters)
-        disk.judge(sql, late=True)
+        try:
+            disk.judge(sql, late=True)
+        except sqlite3.Error:
+            cursor.close()  # as SQLite would; an open one keeps the connection alive
+            raise
         return cursor
 
     def close(self) -> None:

@@ -24,20 +24,19 @@ pytestmark = pytest.mark.slow
 
 def run_and_kill(path: Path, chance: random.Random) -> dict[int, int]:
     """How far each session was acknowledged when the child was killed, in the middle of its work."""
-    child = subprocess.Popen([sys.executable, "-P", str(CHILD), str(path)], stdout=subprocess.PIPE)
-    assert child.stdout is not None
-    assert child.stdout.readline() == b"ready\n"
     acknowledged: dict[int, int] = {}
     patience = chance.randrange(1, 400)
-    for number, line in enumerate(child.stdout):
-        note(acknowledged, line)
-        if number >= patience:
-            break
-    child.kill()
-    for line in child.stdout.read().splitlines(keepends=True):
-        note(acknowledged, line)
-    child.wait()
-    child.stdout.close()
+    command = [sys.executable, "-P", str(CHILD), str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        try:
+            assert child.stdout.readline() == b"ready\n"
+            for _ in range(patience):
+                note(acknowledged, child.stdout.readline())
+        finally:
+            child.kill()
+        for line in child.stdout:
+            note(acknowledged, line)
     return acknowledged
 
 

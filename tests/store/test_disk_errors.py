@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from agorio.hub.stores import disk_writer
 from agorio.hub.stores.disk import MAX_FAILURES, DiskKnowledgeStore
 from agorio.hub.stores.protocol import Append, Put
 from agorio.mailbox.errors import ConflictError, StoreError
@@ -127,6 +128,32 @@ async def test_a_commit_that_succeeded_while_its_sync_failed_is_undone(path: Pat
         await store.commit([Append("one", (b"1",), 0)])
     await store.commit([Append("one", (b"another",), 0)])
     assert [record.body for record in await store.read("one")] == [b"another"]
+    await store.close()
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("number", range(1, 8))
+async def test_an_error_while_documents_are_swept(
+    path: Path, monkeypatch: pytest.MonkeyPatch, number: int, late: bool
+) -> None:
+    monkeypatch.setattr(disk_writer, "SWEEP", 8)
+    disk = Disk()
+    store = DiskKnowledgeStore(path, connect=disk.connect)
+    await store.open()
+    for count in range(30):
+        await store.commit([Put("rare", b"1")] if not count else [Put("often", b"%d" % count)])
+    before = await store.scan("")
+    monkeypatch.setattr(disk_writer, "SLACK", 8)  # from now on a sweep is due
+    for count in range(3):
+        disk.fail_at(number, late=late)
+        with contextlib.suppress(StoreError):  # the commit's own statements come after those of the sweep
+            await store.commit([Append("one", (b"1",))])
+        disk.fault = lambda sql, at: None
+        assert await store.scan("") == before
+        await store.close()
+        await store.open()
+        assert await store.scan("") == before, f"lost at failure {count}"
+    assert await store.damaged() == []
     await store.close()
 
 

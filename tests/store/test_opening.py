@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -42,17 +43,21 @@ def lose(path: Path, loss: str) -> None:
         path.unlink()
 
 
-def start_holder(path: Path) -> subprocess.Popen[bytes]:
-    """A process that has the store open."""
+@contextmanager
+def holder_of(path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that has the store open; it is killed at the end."""
     script = (
         "import sys, trio; from agorio import DiskKnowledgeStore\n"
         "async def main():\n    await DiskKnowledgeStore(sys.argv[1]).open(); print('open', flush=True)\n"
         "    await trio.sleep_forever()\ntrio.run(main)"
     )
-    child = subprocess.Popen([sys.executable, "-P", "-c", script, str(path)], stdout=subprocess.PIPE)
-    assert child.stdout is not None
-    assert child.stdout.readline() == b"open\n"
-    return child
+    with subprocess.Popen([sys.executable, "-P", "-c", script, str(path)], stdout=subprocess.PIPE) as child:
+        try:
+            assert child.stdout is not None
+            assert child.stdout.readline() == b"open\n"
+            yield child
+        finally:
+            child.kill()
 
 
 def spoil(path: Path, sql: str) -> None:
@@ -74,14 +79,10 @@ async def test_a_second_opening_is_refused(opened: OpenDisk, path: Path) -> None
 
 
 async def test_the_holder_is_named(path: Path) -> None:
-    child = start_holder(path)
-    try:
+    with holder_of(path) as child:
         with pytest.raises(StoreError, match=f"in use by process {child.pid}") as refused:
             await DiskKnowledgeStore(path).open()
         assert refused.value.details["holder"] == str(child.pid)
-    finally:
-        child.send_signal(signal.SIGKILL)
-        child.communicate()
     store = DiskKnowledgeStore(path)  # a lock goes with its process
     await store.open()
     await store.close()

@@ -55,7 +55,7 @@ async def test_one_of_many_swaps_wins(office: Office) -> None:
 
 async def test_resuming_after_a_failure_links_the_two(office: Office) -> None:
     session = await office.session()
-    with pytest.raises(OSError, match="lost"):  # noqa: PT012 - the block is what is tested
+    with pytest.raises(OSError, match="lost"):
         async with office.worker.task("copy", session_id=session.session_id) as first:
             await first.checkpoint({"done": 40})
             raise OSError("lost")

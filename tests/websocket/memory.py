@@ -76,5 +76,5 @@ async def open_memory_link(
 async def eventually(condition: Callable[[], Any], seconds: float = 60.0) -> None:
     """Wait, in virtual time, until the condition holds."""
     with trio.fail_after(seconds):
-        while not condition():  # noqa: ASYNC110  # what is waited for signals nothing
+        while not condition():
             await trio.sleep(0.01)

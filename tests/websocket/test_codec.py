@@ -25,7 +25,12 @@ from agorio.transports.limits import Limits
 
 CODEC = Codec(WIRE, Limits())
 SAID = Envelope(
-    "session", "alice", ("bob",), "ag2.msg.text", {"text": "grüße 🎉", "n": [1, 2.5, None, True]}, priority=Priority.URGENT
+    "session",
+    "alice",
+    ("bob",),
+    "ag2.msg.text",
+    {"text": "grüße 🎉", "n": [1, 2.5, None, True]},
+    priority=Priority.URGENT,
 )
 PASSPORT = Passport("alice", labels={"team": "red"}, agent_id="id", created_at="2026-01-01T00:00:00Z")
 SESSION = SessionMetadata(
@@ -187,7 +192,15 @@ def test_records_are_not_coerced(params: Any, told: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"sender_id": None}, {"audience": "bob"}, {"event_data": []}, {"priority": 9}, {"ttl_seconds": -1}, {"depth": "1"}]
+    "change",
+    [
+        {"sender_id": None},
+        {"audience": "bob"},
+        {"event_data": []},
+        {"priority": 9},
+        {"ttl_seconds": -1},
+        {"depth": "1"},
+    ],
 )
 def test_envelopes_are_not_coerced(change: dict[str, Any]) -> None:
     plain = json.loads(CODEC.encode(f.SendFrame(1, SAID)))

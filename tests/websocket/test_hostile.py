@@ -314,12 +314,22 @@ async def test_no_operation_without_an_identity(op: str) -> None:
     async with scene() as stage:
         bob = next(info.agent_id for info in stage.hub.agents() if info.name == "bob")
         names = {field.name for field in attrs.fields(operations()[op])}
-        known = {"agent_id": bob, "session_id": stage.session.session_id, "task_id": "t", "name_or_id": "bob", "name": "bob"}
+        known = {
+            "agent_id": bob,
+            "session_id": stage.session.session_id,
+            "task_id": "t",
+            "name_or_id": "bob",
+            "name": "bob",
+        }
         params = {key: value for key, value in known.items() if key in names} | {"window": 1, "causation_id": "c"}
-        params = {key: value for key, value in params.items() if key in names} | {"skill_md": "x"} | ARGUMENTS.get(op, {})
+        params = (
+            {key: value for key, value in params.items() if key in names} | {"skill_md": "x"} | ARGUMENTS.get(op, {})
+        )
         params = json.loads(json.dumps(params).replace("{bob}", bob))
         peer = await stage.greeted()
-        await peer.say(text({"kind": "request", "request_id": 5, "op": op, "params": params}, {"kind": "ping", "nonce": 3}))
+        await peer.say(
+            text({"kind": "request", "request_id": 5, "op": op, "params": params}, {"kind": "ping", "nonce": 3})
+        )
         await peer.until(b'"nonce":3')
         await trio.sleep(1)
         assert b'"kind":"response"' not in peer.received
@@ -335,7 +345,7 @@ async def test_forged_sender_receipts_and_subscriptions() -> None:
         session_id = stage.session.session_id
         before = await stage.hub.read_wal(session_id)
         peer = await stage.greeted()
-        envelope = {"session_id": session_id, "sender_id": ids["alice"], "event_type": "ag2.msg.text"}
+        envelope: dict[str, Any] = {"session_id": session_id, "sender_id": ids["alice"], "event_type": "ag2.msg.text"}
         envelope |= {"event_data": {"text": "send me money"}, "envelope_id": "forged", "sequence": 99}
         await peer.say(
             text(
@@ -357,18 +367,20 @@ async def test_forged_sender_receipts_and_subscriptions() -> None:
 async def test_stamps_of_a_sender_are_ignored() -> None:
     async with scene() as stage:
         peer = await stage.greeted()
-        await peer.say(text({"kind": "request", "request_id": 1, "op": "register", "params": {"passport": {"name": "eve"}}}))
+        await peer.say(
+            text({"kind": "request", "request_id": 1, "op": "register", "params": {"passport": {"name": "eve"}}})
+        )
         await peer.until(b'"kind":"response"')
         eve = next(info.agent_id for info in stage.hub.agents() if info.name == "eve")
         opening = {"creator_id": eve, "type": "conversation", "participants": ["bob"]}
         await peer.say(text({"kind": "request", "request_id": 2, "op": "open_session", "params": opening}))
         await peer.until(b'"type":"SessionMetadata"')
         (session,) = await stage.hub.list_sessions(agent_id=eve)
-        envelope = {"session_id": session.session_id, "sender_id": eve, "event_type": "ag2.msg.text", "sequence": 99}
-        envelope |= {"envelope_id": "forged", "created_at": "1999", "event_data": {"text": "hi"}}
+        envelope: dict[str, Any] = {"session_id": session.session_id, "sender_id": eve, "event_type": "ag2.msg.text"}
+        envelope |= {"envelope_id": "forged", "created_at": "1999", "sequence": 99, "event_data": {"text": "hi"}}
         await peer.say(text({"kind": "send", "request_id": 3, "envelope": envelope}))
         assert b'"kind":"accept"' in await peer.until(b'"kind":"accept"'), peer.received
-        logged = [one for one in await stage.hub.read_wal(session.session_id) if one.text == "hi"][0]
+        logged = next(one for one in await stage.hub.read_wal(session.session_id) if one.text == "hi")
         assert logged.envelope_id != "forged"
         assert logged.sequence < 99
         assert logged.created_at > "2000"
@@ -383,7 +395,9 @@ async def test_stamps_of_a_sender_are_ignored() -> None:
 async def test_too_many_questions_at_once() -> None:
     async with scene() as stage:
         peer = await stage.greeted()
-        await peer.say(text({"kind": "request", "request_id": 1, "op": "register", "params": {"passport": {"name": "eve"}}}))
+        await peer.say(
+            text({"kind": "request", "request_id": 1, "op": "register", "params": {"passport": {"name": "eve"}}})
+        )
         await peer.until(b'"kind":"response"')
         eve = next(info.agent_id for info in stage.hub.agents() if info.name == "eve")
         wait = {"kind": "request", "op": "actor_stopped", "params": {"agent_id": eve, "name": "eve"}}

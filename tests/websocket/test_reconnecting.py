@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import attrs
@@ -12,14 +12,14 @@ import trio
 
 from agorio import AgentClient, Hub, HubClient, LinkChange, MemoryKnowledgeStore, Passport, Reconnect
 from agorio.actors.sessions.credentials import HmacCredentials
+from agorio.actors.sessions.identity import AuthBlock
+from agorio.actors.sessions.wire import WIRE
 from agorio.hub.auth import AuthRegistry
 from agorio.hub.auth_hmac import HmacAuth
 from agorio.mailbox.envelope import Envelope
 from agorio.mailbox.errors import LinkClosed, LinkError
 from agorio.transports.limits import Limits
 from agorio.transports.websocket_server import WebsocketServer
-from agorio.actors.sessions.wire import WIRE
-from agorio.actors.sessions.identity import AuthBlock
 from tests.websocket.memory import MemoryWsLink, eventually, open_memory_link
 
 
