@@ -13,7 +13,13 @@ sys.path.insert(0, str(HERE))  # where PYTHONSAFEPATH keeps it out
 
 from common import HEADER, Row  # noqa: E402 - the line above finds it
 
-PARTS = {"The kernel": "kernel.py", "The hub": "hub.py", "Ten thousand": "scale.py"}
+PARTS = {
+    "The kernel": "kernel.py",
+    "The hub": "hub.py",
+    "Ten thousand": "scale.py",
+    "The stores": "store.py",
+    "The websocket": "websocket.py",
+}
 
 
 def run(script: str, options: list[str]) -> list[Row]:

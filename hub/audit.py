@@ -16,7 +16,8 @@ import msgspec
 import trio
 
 from ..mailbox.clock import Clock, iso
-from ..mailbox.errors import AgorioError, InvalidInput
+from ..mailbox.codec import encode_exactly
+from ..mailbox.errors import AgorioError, InvalidInput, StoreError
 from ..mailbox.frozen import FrozenDict, freeze
 from .audit_chain import AuditAnchor, AuditVerdict, Chain, anchor_from_bytes, anchor_to_bytes
 from .log_writer import LogWriter
@@ -85,7 +86,11 @@ class AuditLog:
     # Opening and closing.
 
     async def open(self) -> None:
-        """Take up the chain: what follows the last anchor is read and checked. If cancelled: it is not taken up."""
+        """Take up the chain: what follows the last anchor is read and checked.
+
+        Raises `StoreError` where the store fails; damage in the log is reported and does not keep the hub from opening.
+        If cancelled: it is not taken up.
+        """
         try:
             document = await self._writer.store.get(ANCHOR_KEY)
             anchor = anchor_from_bytes(document.body) if document is not None else AuditAnchor()
@@ -96,6 +101,8 @@ class AuditLog:
             await self._feed(chain)
             self._anchored = anchor.sequence
         except AgorioError as error:
+            if type(error) is StoreError:
+                raise  # a chain that is begun anew over it would look like a forgery for ever
             self.problems = (*self.problems, f"the audit log cannot be read: {error}")
             chain = Chain()
         self._is_open = True
@@ -135,7 +142,7 @@ class AuditLog:
         """The change that appends the records, to be committed together with what they tell of."""
         link = [self._chain.anchor.sequence, self._chain.anchor.head]
         for record in records:
-            record._body = msgspec.json.encode({**record, CHAIN: link})
+            record._body = encode_exactly({**record, CHAIN: link})
         return Append(STREAM, tuple(record._body for record in records))
 
     def committed(self, *records: AuditRecord) -> None:

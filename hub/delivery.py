@@ -41,11 +41,10 @@ class Delivery:
         reserved = grant.slots if grant is not None else _NO_SLOTS
         expires_at = None if envelope.ttl_seconds is None else expiry(envelope)
         log, get = cell.log, self._directory.get
-        for agent_id in recipients(cell.setup, envelope):
-            entry = get(agent_id)
-            if entry is None:
-                continue
-            log.expect(agent_id)
+        entries = [entry for agent_id in recipients(cell.setup, envelope) if (entry := get(agent_id)) is not None]
+        for entry in entries:
+            log.expect(entry.inbox.agent_id)  # all of them first: one may be settled before the next has it
+        for entry in entries:
             entry.inbox.deliver(envelope, reserved.pop(entry.inbox, False), expires_at)
         if grant is not None and reserved:
             grant.give_back_slots()  # unregistered between judging and commit
@@ -75,7 +74,7 @@ class Delivery:
             entry = self._directory.get(agent_id)
             if entry is None:
                 continue
-            after = cell.log.cursors.get(agent_id, 0)
+            after = cell.log.cursor(agent_id)
             for record in await self._writer.store.read(stream_of(cell.session_id), after):
                 envelope = decode_envelope(record.body)
                 if _is_for(cell, envelope, agent_id) and not cell.log.handled(agent_id, envelope.sequence):

@@ -222,10 +222,16 @@ class Desk:
             if line.queued:
                 self._enter_again(session_id, line)
             elif not line.out:
-                del self._lines[session_id]
+                self._drop(session_id)
                 if line.free and not line.ended:
                     self._lines[session_id] = Line(free=True)
         return delivery
+
+    def _drop(self, session_id: str) -> None:
+        """A line is over. An emptied dict keeps its table; there are thousands of idle desks, so it goes too."""
+        del self._lines[session_id]
+        if not self._lines:
+            self._lines.clear()
 
     def _take_out(self, line: Line | None, sequence: int) -> Delivery | None:
         delivery = line.out.pop(sequence, None) if line is not None else None

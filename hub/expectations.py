@@ -92,6 +92,7 @@ class Expectations:
         self._writer = writer
         self._clock = clock
         self._watches: dict[str, Watch] = {}
+        self._unseen: dict[str, float] = {}  # the instants of those that were never due: most have nothing but that
         self._due = Deadlines()
         self._evaluators: dict[str, Evaluator] = dict(EVALUATORS)
         self._reactions: dict[str, Reaction] = {}
@@ -105,8 +106,12 @@ class Expectations:
         """Add an expectation. Sessions that asked for it already are looked at anew."""
         _check_new("expectation", name, self._evaluators, evaluator)
         self._evaluators[name] = evaluator
+        now = self._clock.time()
         for session_id, watch in self._watches.items():
-            self._set(session_id, watch, self._clock.time())
+            self._set(session_id, watch, now)
+        for session_id in self._unseen:
+            self._unseen[session_id] = now
+            self._due.add(now, session_id)
 
     def add_reaction(self, name: str, reaction: Reaction) -> None:
         """Add what an `on_violation` may say."""
@@ -132,21 +137,29 @@ class Expectations:
     def observe(self, cell: SessionCell, envelope: Envelope) -> None:
         """A session has moved: it may be due earlier than it was known to be."""
         session_id = envelope.session_id
-        watch = self._watches.get(session_id)
-        if watch is not None:
-            if cell.live.terminal:
-                del self._watches[session_id]
-            elif (at := self._clock.time() + watch.least) < watch.at:
-                self._set(session_id, watch, at)
-        elif not cell.live.terminal and cell.setup.expectations:
+        if cell.live.terminal:
+            self._unseen.pop(session_id, None)
+            self._watches.pop(session_id, None)
+        elif session_id in self._unseen:
+            return  # its instant follows from the first envelope, and this one is later
+        elif (watch := self._watches.get(session_id)) is None:
             self.enrol(cell, self._clock.time())
+        elif (at := self._clock.time() + watch.least) < watch.at:
+            self._set(session_id, watch, at)
 
     def enrol(self, cell: SessionCell, now: float) -> None:
         """Watch a session that was opened, or found in the store."""
-        seconds = [_seconds(one) for one in cell.setup.expectations]
-        if seconds:
-            watch = self._watches[cell.session_id] = Watch(math.inf, min(seconds))
-            self._set(cell.session_id, watch, now + watch.least)
+        if cell.setup.expectations:
+            at = self._unseen[cell.session_id] = now + _least(cell.setup.expectations)
+            if at < math.inf:
+                self._due.add(at, cell.session_id)
+
+    def _see(self, session_id: str) -> Watch | None:
+        """The watch of a session whose instant has come, made where it is the first time."""
+        at, cell = self._unseen.pop(session_id, None), self._sessions.resident(session_id)
+        if at is not None and cell is not None:
+            self._watches[session_id] = Watch(at, _least(cell.setup.expectations))
+        return self._watches.get(session_id)
 
     def _set(self, session_id: str, watch: Watch, at: float) -> None:
         watch.at = at
@@ -164,7 +177,7 @@ class Expectations:
         now, found = self._clock.time(), 0
         failures: list[Exception] = []
         while (session_id := self._due.take_due(now)) is not None:
-            watch = self._watches.get(session_id)
+            watch = self._see(session_id)
             if watch is None or watch.at > now:
                 continue
             try:
@@ -258,11 +271,16 @@ class Expectations:
     def statistics(self) -> dict[str, Any]:
         """What is watched and what was found."""
         return {
-            "watched": len(self._watches),
+            "watched": len(self._watches) + len(self._unseen),
             "waiting": len(self._due),
             "violations": self.total_violations,
             "folds": self.total_folds,
         }
+
+
+def _least(expectations: Iterable[Expectation]) -> float:
+    """The shortest of them, in seconds."""
+    return min(map(_seconds, expectations), default=math.inf)
 
 
 def _seconds(expectation: Expectation) -> float:

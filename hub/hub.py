@@ -100,13 +100,33 @@ class Hub(Extensible):
     # Opening and closing.
 
     @classmethod
-    def open(cls, store: KnowledgeStore, **options: Any) -> Opening[Hub]:
+    def open(
+        cls,
+        store: KnowledgeStore,
+        *,
+        auth: AuthRegistry | None = None,
+        clock: Clock | Callable[[], str] | None = None,
+        ttl_sweep_interval: float = 30.0,
+        expectation_sweep_interval: float = 10.0,
+        invite_ack_timeout: float = 30.0,
+        **options: Any,
+    ) -> Opening[Hub]:
         """Open a hub: `async with Hub.open(store) as hub`, or `hub = await Hub.open(store)` and `await hub.close()`.
 
-        Options are those of the constructor. Raises `StoreError` when the store cannot be opened. If cancelled: the hub
-        is not open and the store is closed.
+        Further options are those of the constructor. Raises `InvalidInput` at once for what is out of range, and when
+        it is entered `StoreError` for a store that cannot be opened. If cancelled: the hub is not open and the store is
+        closed.
         """
-        return Opening(lambda: cls(store, **options)._running(), lambda hub, leave: setattr(hub, "_exit", leave))
+        hub = cls(
+            store,
+            auth=auth,
+            clock=clock,
+            ttl_sweep_interval=ttl_sweep_interval,
+            expectation_sweep_interval=expectation_sweep_interval,
+            invite_ack_timeout=invite_ack_timeout,
+            **options,
+        )
+        return Opening(hub._running, lambda opened, leave: setattr(opened, "_exit", leave))
 
     @classmethod
     async def serve(

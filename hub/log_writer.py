@@ -84,17 +84,12 @@ class LogWriter:
         if self._lazy:
             self._commit_nowait(store, tuple(self._take_lazy()), _no_answer)
 
-    async def write(self, *changes: Change, then: Callable[[], None] | None = None) -> None:
-        """Make the changes durable and call `then` in that very step, before anything that is durable later.
-
-        Raises `StoreError`, `ConflictError`. If cancelled: they still become durable.
-        """
+    async def write(self, *changes: Change) -> None:
+        """Make the changes durable. Raises `StoreError`, `ConflictError`. If cancelled: they still become durable."""
         finished = trio.Event()
         outcome: list[AgorioError | None] = []
 
         def done(error: AgorioError | None) -> None:
-            if error is None and then is not None:
-                then()
             outcome.append(error)
             finished.set()
 

@@ -18,7 +18,8 @@ from ..actors.sessions.identity import AuthBlock, FrozenObserved, ObservedStat, 
 from ..actors.sessions.metadata import SessionSetup
 from ..actors.sessions.rule import Rule
 from ..actors.sessions.tasks import TaskState
-from ..mailbox.errors import StoreError
+from ..mailbox.codec import encode_exactly
+from ..mailbox.errors import QuarantinedError
 from ..mailbox.frozen import FrozenDict, freeze_payload
 
 T = TypeVar("T")
@@ -66,7 +67,25 @@ def _make_converter() -> cattrs.Converter:
     made.register_unstructure_hook_factory(
         attrs.has, lambda cls: make_dict_unstructure_fn(cls, made, _cattrs_omit_if_default=True)
     )
+    _share_expectations(made)
     return made
+
+
+def _share_expectations(made: cattrs.Converter) -> None:
+    """Most sessions expect what their manifest says; that is not written twice. No expectations at all are written."""
+    unstructure, structure = made.get_unstructure_hook(SessionSetup), made.get_structure_hook(SessionSetup)
+
+    def write(setup: SessionSetup) -> dict[str, Any]:
+        fields: dict[str, Any] = unstructure(setup)
+        own = fields.pop("expectations", [])
+        return fields if setup.expectations == setup.manifest.expectations else {**fields, "expectations": own}
+
+    def read(value: Any, cls: Any) -> SessionSetup:
+        setup: SessionSetup = structure(value, cls)
+        return setup if "expectations" in value else attrs.evolve(setup, expectations=setup.manifest.expectations)
+
+    made.register_unstructure_hook(SessionSetup, write)
+    made.register_structure_hook(SessionSetup, read)
 
 
 def _keeping_unknown(cls: type, made: cattrs.Converter) -> Any:
@@ -113,15 +132,15 @@ def without_claim(passport: Passport) -> Passport:
 
 def to_bytes(record: Any) -> bytes:
     """A record as JSON; fields at their defaults are left out."""
-    return msgspec.json.encode(converter.unstructure(record))
+    return encode_exactly(converter.unstructure(record))
 
 
 def from_bytes(body: bytes, cls: type[T]) -> T:
-    """The record that `body` holds. Raises `StoreError` naming the class and what is wrong."""
+    """The record that `body` holds. Raises `QuarantinedError` naming the class and what is wrong."""
     try:
         return converter.structure(msgspec.json.decode(body), cls)
     except Exception as exc:
-        raise StoreError(f"a stored {cls.__name__} is unreadable: {exc}") from exc
+        raise QuarantinedError(f"a stored {cls.__name__} is unreadable: {exc}") from exc
 
 
 __all__ = ["SessionSetup", "StoredAgent", "converter", "from_bytes", "to_bytes", "without_claim"]

@@ -1,6 +1,7 @@
 """What a hub does with its store when it opens: identities first, then the sessions that have work left.
 
-One unreadable document or log is set aside and reported; everything else works.
+One unreadable document or log is set aside and reported; everything else works. Where the store itself fails, though,
+the hub does not open: what it could not read today would be missing for as long as it runs.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from ..actors.sessions.tasks import TaskMetadata
-from ..mailbox.errors import AgorioError
+from ..mailbox.errors import AgorioError, StoreError
 from .records import StoredAgent, from_bytes
 from .sessions import StoredSession
 from .stores.damage import CheckedStore
@@ -54,16 +55,26 @@ async def _each(services: Services, prefix: str, recover_one: RecoverOne, lanes:
     while page := await services.store.scan(prefix, after, PAGE):
         after = page[-1].key
         documents = iter(page)
+        failures: list[StoreError] = []
         async with trio.open_nursery() as nursery:
             for _ in range(lanes):
-                nursery.start_soon(_recover_all, services, documents, recover_one)
+                nursery.start_soon(_recover_all, services, documents, recover_one, failures)
+        if failures:
+            raise failures[0]
 
 
-async def _recover_all(services: Services, documents: Iterator[Document], recover_one: RecoverOne) -> None:
+async def _recover_all(
+    services: Services, documents: Iterator[Document], recover_one: RecoverOne, failures: list[StoreError]
+) -> None:
     for document in documents:
+        if failures:
+            return
         try:
             await recover_one(services, document)
         except AgorioError as error:
+            if type(error) is StoreError:
+                failures.append(error)
+                return
             _log.warning("%s is set aside: %s", document.key, error)
             services.quarantined[document.key] = str(error)
 

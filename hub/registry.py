@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
+import trio
 
 from ..actors.runtime.actor import Actor, Context
 from ..actors.runtime.child import Child
@@ -28,7 +29,17 @@ from ..actors.sessions.operations import (
 )
 from ..actors.sessions.rule import Rule, check_rule
 from ..mailbox.clock import Clock, iso
-from ..mailbox.errors import AccessDeniedError, AgorioError, ConflictError, InvalidInput, NameTaken
+from ..mailbox.errors import (
+    AccessDeniedError,
+    ActorCrashed,
+    ActorStopped,
+    AgorioError,
+    ConflictError,
+    HubClosedError,
+    InvalidInput,
+    NameTaken,
+    NetworkError,
+)
 from ..mailbox.events import (
     AUDIT_KIND_AGENT_ATTACHED,
     AUDIT_KIND_AGENT_REGISTERED,
@@ -92,26 +103,46 @@ class Registry:
         self._mint = mint
         self._make_inbox = make_inbox
         self.auth = auth
+        self._written = trio.Event()
+        self._written.set()
         self.agents: Supervisor | None = None
         self.ask: Callable[[Any], Any] | None = None
         self.owner_gone: Callable[[Entry], None] = lambda entry: None
 
     async def _in_turn(self, work: Callable[[], Any]) -> Any:
         assert self.ask is not None
-        return await self.ask(_Do(work))
+        try:
+            return await self.ask(_Do(lambda: self._after_the_last(work)))
+        except ActorStopped:
+            raise HubClosedError("the hub is closing; nothing was changed") from None
+        except ActorCrashed as crash:  # what has crashed inside is for the operator
+            raise NetworkError("the registry failed on this request; look what has become of it") from crash
+
+    async def _after_the_last(self, work: Callable[[], Any]) -> Any:
+        """Whoever asked for the last change may have gone before it was durable; it still comes first."""
+        await self._written.wait()
+        return await work()
 
     async def _write(self, change: Put, records: Sequence[AuditRecord], apply: Callable[[], None]) -> None:
         """Make a change durable together with its audit records, and apply it in the very step in which it is.
 
         Whoever waits for it here may be cancelled; what is durable would then be so without effect until a restart.
         """
+        written = self._written = trio.Event()
+        outcome: list[AgorioError | None] = []
 
-        def then() -> None:
-            self._audit.chained(*records)
-            apply()
-            self._audit.announce(*records)
+        def done(error: AgorioError | None) -> None:
+            if error is None:
+                self._audit.chained(*records)
+                apply()
+                self._audit.announce(*records)
+            outcome.append(error)
+            written.set()
 
-        await self._writer.write(change, self._audit.change(*records), then=then)
+        self._writer.submit((change, self._audit.change(*records)), done)
+        await written.wait()
+        if outcome[0] is not None:
+            raise outcome[0]
 
     # Registration.
 

@@ -25,7 +25,7 @@ from .stores.protocol import Append, Change
 Answer = Callable[[Envelope | None, AgorioError | None, bool], None]
 
 
-@attrs.define
+@attrs.define(weakref_slot=False)
 class SessionCell:
     """One session in memory."""
 
@@ -73,7 +73,7 @@ class SessionCell:
     def first_sequence(self, envelope: Envelope) -> int | None:
         """The sequence of the envelope that used this idempotency key first, or None."""
         key = envelope.idempotency_key
-        return None if key is None else self.log.keys.get((envelope.sender_id, key))
+        return None if key is None else self.log.first(envelope.sender_id, key)
 
     def handshake_over(self) -> None:
         """Wake whoever opened the session, once it is decided."""
@@ -82,7 +82,7 @@ class SessionCell:
             self.opened = None
 
 
-@attrs.define
+@attrs.define(weakref_slot=False)
 class Work:
     """One step on its way to the log."""
 

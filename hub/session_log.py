@@ -1,12 +1,16 @@
-"""What a session remembers besides its fold: who has handled what, and which idempotency keys were used."""
+"""What a session remembers besides its fold: who has handled what, and which idempotency keys were used.
+
+Ten thousand idle sessions are in memory, so whatever is empty is not there at all, and a session in which nothing is
+pending has one number instead of a table of members.
+"""
 
 from __future__ import annotations
-
-from typing import Any
 
 import msgspec
 
 from ..mailbox.envelope import Envelope
+
+EVERYBODY = "*"
 
 
 class SessionLog:
@@ -14,65 +18,116 @@ class SessionLog:
     it; `above` holds what it has handled beyond a gap, so that a failed delivery in the middle is the only one retried.
     """
 
-    __slots__ = ("above", "cursors", "keys", "newest_id", "pending")
+    __slots__ = ("_above", "_cursors", "_everybody", "_keys", "_pending", "newest_id")
 
     def __init__(self) -> None:
-        self.cursors: dict[str, int] = {}
-        self.above: dict[str, set[int]] = {}
-        self.keys: dict[tuple[str, str], int] = {}
-        self.pending: dict[str, int] = {}
+        self._everybody = 0  # no cursor is below it
+        self._cursors: dict[str, int] | None = None
+        self._above: dict[str, set[int]] | None = None
+        self._keys: dict[tuple[str, str], int] | None = None
+        self._pending: dict[str, int] | None = None
         self.newest_id = ""  # of the log as it was loaded
 
     @property
     def unsettled(self) -> bool:
         """Whether a member has deliveries that it has not handled."""
-        return any(self.pending.values())
+        return self._pending is not None
+
+    # Idempotency keys.
 
     def remember(self, envelope: Envelope) -> None:
         """Note a logged envelope's idempotency key."""
         if envelope.idempotency_key is not None:
-            self.keys.setdefault((envelope.sender_id, envelope.idempotency_key), envelope.sequence)
+            self._keys = self._keys if self._keys is not None else {}
+            self._keys.setdefault((envelope.sender_id, envelope.idempotency_key), envelope.sequence)
+
+    def first(self, sender_id: str, key: str) -> int | None:
+        """The sequence of the envelope that used the key first, or None."""
+        return None if self._keys is None else self._keys.get((sender_id, key))
+
+    def forget(self, sender_id: str, key: str) -> None:
+        """The envelope that used the key was not logged after all."""
+        if self._keys is not None:
+            self._keys.pop((sender_id, key), None)
+
+    # Deliveries.
 
     def expect(self, agent_id: str) -> None:
-        """One more delivery to this member."""
-        self.pending[agent_id] = self.pending.get(agent_id, 0) + 1
+        """One more delivery to this member. All deliveries of an envelope are expected before the first is made."""
+        pending = self._pending
+        if pending is None:
+            self._pending = {agent_id: 1}
+        else:
+            pending[agent_id] = pending.get(agent_id, 0) + 1
 
     def settle(self, agent_id: str, sequence: int, lowest_pending: int | None) -> None:
         """A member has handled a delivery; `lowest_pending` is the lowest that it still has to."""
-        left = self.pending.get(agent_id, 1) - 1
-        self.pending[agent_id] = left
-        above = self.above.get(agent_id)
-        if lowest_pending is None:
-            self.cursors[agent_id] = max(sequence, self.cursors.get(agent_id, 0), *(above or ()))
-            self.above.pop(agent_id, None)
+        self._count_down(agent_id)
+        if self._pending is None:
+            self._everybody = max(self._everybody, sequence)
+            if self._cursors is not None:
+                self._fold_all(self._cursors)
             return
-        before = self.cursors.get(agent_id, 0)
-        cursor = max(lowest_pending - 1, before)
-        self.cursors[agent_id] = cursor
-        if above is None:
-            above = self.above[agent_id] = set()
+        before = self.cursor(agent_id)
+        if lowest_pending is None:
+            above = self._above.pop(agent_id, ()) if self._above is not None else ()
+            self._move(agent_id, max(before, sequence, *above) if above else max(before, sequence))
+        else:
+            cursor = max(before, lowest_pending - 1)
+            self._move(agent_id, cursor)
+            self._keep_above(agent_id, sequence, cursor, is_moved=cursor > before)
+
+    def _move(self, agent_id: str, cursor: int) -> None:
+        self._cursors = self._cursors if self._cursors is not None else {}
+        self._cursors[agent_id] = cursor
+
+    def _keep_above(self, agent_id: str, sequence: int, cursor: int, *, is_moved: bool) -> None:
+        self._above = self._above if self._above is not None else {}
+        above = self._above.setdefault(agent_id, set())
         above.add(sequence)
-        if cursor > before or sequence <= cursor:
-            above = self.above[agent_id] = {s for s in above if s > cursor}
+        if is_moved or sequence <= cursor:
+            above = self._above[agent_id] = {beyond for beyond in above if beyond > cursor}
             if not above:
-                del self.above[agent_id]
+                del self._above[agent_id]
+
+    def _fold_all(self, cursors: dict[str, int]) -> None:
+        """Nothing is pending: whatever any member has handled is behind all of them."""
+        beyond = [max(above) for above in self._above.values()] if self._above else ()
+        self._everybody = max(self._everybody, *cursors.values(), *beyond)
+        self._cursors = self._above = None
+
+    def _count_down(self, agent_id: str) -> None:
+        pending = self._pending
+        if pending is None:
+            return
+        left = pending.get(agent_id, 0) - 1
+        if left > 0:
+            pending[agent_id] = left
+        elif pending.pop(agent_id, None) is not None and not pending:
+            self._pending = None
+
+    def cursor(self, agent_id: str) -> int:
+        """The sequence up to which the member has handled everything."""
+        own = self._cursors.get(agent_id, 0) if self._cursors is not None else 0
+        return own if own > self._everybody else self._everybody
 
     def handled(self, agent_id: str, sequence: int) -> bool:
         """Whether the member has handled the delivery of that sequence."""
-        return sequence <= self.cursors.get(agent_id, 0) or sequence in self.above.get(agent_id, ())
+        if sequence <= self.cursor(agent_id):
+            return True
+        return self._above is not None and sequence in self._above.get(agent_id, ())
+
+    # In the store.
 
     def to_bytes(self) -> bytes:
         """The cursors as JSON."""
-        return msgspec.json.encode({key: [at, *sorted(self.above.get(key, ()))] for key, at in self.cursors.items()})
+        above = self._above or {}
+        stored = {key: [at, *sorted(above.get(key, ()))] for key, at in (self._cursors or {}).items()}
+        return msgspec.json.encode({EVERYBODY: [self._everybody], **stored})
 
     def load(self, body: bytes) -> None:
         """Take up stored cursors."""
         stored: dict[str, list[int]] = msgspec.json.decode(body, type=dict[str, list[int]])
-        for agent_id, (cursor, *above) in stored.items():
-            self.cursors[agent_id] = cursor
-            if above:
-                self.above[agent_id] = set(above)
-
-    def statistics(self) -> dict[str, Any]:
-        """What is pending per member."""
-        return {key: count for key, count in self.pending.items() if count}
+        self._everybody = stored.pop(EVERYBODY, [0])[0]
+        self._cursors = {agent_id: cursor for agent_id, (cursor, *_) in stored.items()} or None
+        self._above = {agent_id: set(above) for agent_id, (_, *above) in stored.items() if above} or None

@@ -198,9 +198,8 @@ class Sessions:
             creator_id=setup.creator_id,
             participants=setup.participants,
         )
-        key = setup.session_id
-        stored = Put(f"session/{key}", to_bytes(StoredSession(setup)), 0)
-        append = cell.append_of(result)
+        key, append = setup.session_id, cell.append_of(result)
+        stored = Put(append.stream, to_bytes(StoredSession(setup)), 0)  # the document has the stream's name
         self._cells[key] = cell
         self._enrol(cell)
 
@@ -234,7 +233,7 @@ class Sessions:
 
         def done(error: AgorioError | None) -> None:
             if error is not None and stamped.idempotency_key is not None:
-                cell.log.keys.pop((stamped.sender_id, stamped.idempotency_key), None)
+                cell.log.forget(stamped.sender_id, stamped.idempotency_key)
             self._answer_all(cell, stamped, error, answer)
 
         self._commit(cell, Work(result, append, grant, done=done))

@@ -46,6 +46,11 @@ _decode = msgspec.json.Decoder(EnvelopeWire).decode
 _decode_plain = msgspec.json.Decoder(dict[str, Any]).decode
 
 
+def encode_exactly(value: Any) -> bytes:
+    """`value` as JSON in as many bytes as it takes; msgspec leaves each result in a buffer of at least half a KB."""
+    return bytes(memoryview(_encode(value)))
+
+
 def _wire(envelope: Envelope) -> EnvelopeWire:
     return EnvelopeWire(
         envelope.session_id,
@@ -59,7 +64,7 @@ def _wire(envelope: Envelope) -> EnvelopeWire:
         envelope.causation_id,
         envelope.task_id,
         envelope.trace_id,
-        envelope.priority,
+        int(envelope.priority),  # a default is left out only if it is this very int
         envelope.depth,
         envelope.idempotency_key,
         envelope.ttl_seconds,
@@ -106,9 +111,9 @@ def encode_envelope(envelope: Envelope) -> bytes:
 
 def _encoded(envelope: Envelope) -> bytes:
     if not envelope.extra:
-        return _encode(_wire(envelope))
+        return encode_exactly(_wire(envelope))
     plain = msgspec.to_builtins(_wire(envelope))
-    return _encode({**envelope.extra, **plain})
+    return encode_exactly({**envelope.extra, **plain})
 
 
 def decode_envelope(body: bytes) -> Envelope:

@@ -141,6 +141,8 @@ def freeze_payload(value: Any) -> FrozenDict:
     if type(value) is FrozenDict:
         return value
     if type(value) is dict:
+        if not value:
+            return EMPTY
         return _freeze_container(value, "event_data", 0)  # type: ignore[no-any-return]
     if not isinstance(value, Mapping):
         raise InvalidInput(

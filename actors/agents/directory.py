@@ -28,7 +28,7 @@ from .views import ViewPolicy, ViewRegistry
 if TYPE_CHECKING:
     from .connection import Connection
 
-_SESSIONS_KEPT: Final = 4096
+_SESSIONS_KEPT: Final = 1024
 _NAMES_KEPT: Final = 65_536
 
 

@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from types import MappingProxyType, TracebackType
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 import attrs
 import trio
@@ -19,6 +19,7 @@ import trio
 from ...mailbox.errors import AgorioError, InvalidInput, LinkClosed, LinkError
 from ...transports.frames import NotifyFrame
 from ...transports.link import Link, LinkClient
+from ...transports.local import LocalLink
 from ..runtime.child import Child, Group
 from ..runtime.opening import open_supervisor
 from ..runtime.ref import Ref
@@ -96,7 +97,9 @@ class HubClient(DirectoryCalls):
         self.views = ViewRegistry()
         self.name = f"client-{next(_numbers)}"
         self._link = link
-        self._hub = hub
+        # A local link knows its hub; it need not be named twice.
+        named = link.hub if hub is None and isinstance(link, LocalLink) else None
+        self._hub = cast("ClientHost", named) if hasattr(named, "host_client") else hub
         self._timeout = request_timeout
         self._adapters = adapters
         self._clients: dict[str, AgentClient] = {}

@@ -193,7 +193,6 @@ class Inbound:
             self.agent_id,
             None,
             EV_SESSION_INVITE_ACK,
-            {"session_id": invite.session_id},
             causation_id=invite.envelope_id,
         )
 

@@ -65,6 +65,7 @@ TRANSITIONS: dict[tuple[SessionState, str], SessionState] = {
 }
 
 Mint = Callable[[], str]
+_NO_TASKS: Tasks = {}
 
 
 @attrs.frozen
@@ -85,7 +86,7 @@ class Live:
     """Members that were unregistered."""
     adapter_state: Any = None
     """The session type's own fold."""
-    tasks: Tasks = attrs.field(factory=dict)
+    tasks: Tasks = _NO_TASKS
     """The running tasks of the session by id; replaced, never changed."""
     last_at: str = ""
     """When the newest envelope was stamped; stamps of one session never decrease."""
@@ -296,7 +297,6 @@ class _Writer:
 def _invite(writer: _Writer) -> None:
     setup = writer.live.setup
     data = {
-        "session_id": setup.session_id,
         "type": setup.manifest.type,
         "version": setup.manifest.version,
         "creator_id": setup.creator_id,
@@ -308,7 +308,7 @@ def _invite(writer: _Writer) -> None:
     for invitee in setup.invitees:
         writer.say(EV_SESSION_INVITE, data, (invitee,))
     if not setup.invitees:
-        writer.say(EV_SESSION_OPENED, {"session_id": setup.session_id})
+        writer.say(EV_SESSION_OPENED, {})
 
 
 def _note(writer: _Writer, note: Note) -> None:
@@ -435,7 +435,7 @@ def _settle_handshake(writer: _Writer) -> None:
     live, setup = writer.live, writer.live.setup
     needed = setup.quorum
     if len(live.joined) >= needed:
-        writer.say(EV_SESSION_OPENED, {"session_id": setup.session_id})
+        writer.say(EV_SESSION_OPENED, {})
         for who in live.rejected:
             _decline(writer, who)
     elif len(setup.invitees) - len(live.rejected) < needed:
@@ -486,19 +486,19 @@ def recipients(setup: SessionSetup, envelope: Envelope) -> tuple[str, ...]:
 
 def snapshot(live: Live, adapter: SessionAdapter | None) -> SessionMetadata:
     """The frozen picture of the session that everybody may hold."""
-    setup = live.setup
-    joined = dict(live.joined)
+    setup, created_at = live.setup, iso(live.setup.created_at)
+    joined = {**dict(live.joined), setup.creator_id: created_at}
     expected = adapter.expected_next(live.adapter_state) if adapter and live.state is ACTIVE else None
     return SessionMetadata(
         session_id=setup.session_id,
         manifest=setup.manifest,
         creator_id=setup.creator_id,
         participants=tuple(
-            Participant(who, setup.role_of(who), order, _joined_at(setup, joined, who))
+            Participant(who, setup.role_of(who), order, joined.get(who, ""))
             for order, who in enumerate(setup.participants)
         ),
         state=live.state,
-        created_at=iso(setup.created_at),
+        created_at=created_at,
         expires_at=None if setup.expires_at is None else iso(setup.expires_at),
         closed_at=live.closed_at,
         close_reason=live.close_reason,
@@ -512,7 +512,3 @@ def snapshot(live: Live, adapter: SessionAdapter | None) -> SessionMetadata:
         parent_session_id=setup.parent_session_id,
         depth=setup.depth,
     )
-
-
-def _joined_at(setup: SessionSetup, joined: dict[str, str], who: str) -> str:
-    return iso(setup.created_at) if who == setup.creator_id else joined.get(who, "")

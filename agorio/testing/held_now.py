@@ -59,7 +59,8 @@ def cursors_only_forward(seen: Evidence) -> Problems:
     """A cursor never moves back, and never beyond the log."""
     now = {}
     for cell in seen.cells():
-        for agent_id, cursor in cell.log.cursors.items():
+        for agent_id in cell.setup.participants:
+            cursor = cell.log.cursor(agent_id)
             place = (cell.session_id, agent_id)
             now[place] = cursor
             if cursor < seen.past.cursors.get(place, 0):
@@ -77,6 +78,20 @@ def cursor_below_pending(seen: Evidence) -> Problems:
             lowest = entry.inbox.desk.lowest(session_id)
             if cell is not None and lowest is not None and cell.log.handled(entry.agent_id, lowest):
                 yield f"{entry.name} has {lowest} of {session_id} pending, and its cursor says that it was handled"
+
+
+def session_pending_exact(seen: Evidence) -> Problems:
+    """A session knows how many deliveries of it are pending, since it is let go once there are none."""
+    waiting: Counter[tuple[str, str]] = Counter()
+    for entry in seen.services.directory:
+        for session_id, line in entry.inbox.desk._lines.items():
+            waiting[session_id, entry.agent_id] = len(line.queued) + len(line.out)
+    for cell in seen.cells():
+        for agent_id in cell.setup.participants:
+            counted = (cell.log._pending or {}).get(agent_id, 0)
+            if counted != waiting[cell.session_id, agent_id] and agent_id in seen.services.directory:
+                there = waiting[cell.session_id, agent_id]
+                yield f"session {cell.session_id} counts {counted} deliveries pending to {agent_id}; there are {there}"
 
 
 def no_two_incarnations(seen: Evidence) -> Problems:

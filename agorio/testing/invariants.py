@@ -75,6 +75,7 @@ INVARIANTS: dict[str, Invariant] = {
         _of(now.in_flight_exact),
         _of(now.cursors_only_forward),
         _of(now.cursor_below_pending),
+        _of(now.session_pending_exact),
         _of(now.no_two_incarnations),
         _of(now.names_and_ids_match),
         _of(now.capability_index_exact),

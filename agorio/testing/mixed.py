@@ -18,6 +18,7 @@ from ..actors.sessions.identity import Resume
 from ..actors.sessions.metadata import Expectation
 from ..actors.sessions.rule import AccessBlock, InboxBlock, LimitsBlock, RateBlock, Rule
 from ..mailbox.errors import AgorioError
+from ..mailbox.limits import Overflow
 from .members import Member
 from .world import World
 
@@ -45,7 +46,7 @@ class Mixed:
         world, dice = self.world, self.dice
         for number in range(world.capped(dice.randint(3, 5), world.limits.agents)):
             resume = Resume([dice.choice(("tea", "coffee"))])
-            self.members.append(world.add(f"agent{number}", rule=_draw_rule(dice), resume=resume))
+            self.members.append(world.add(f"agent{number}", rule=_draw_rule(dice, blocks=not number), resume=resume))
         steps = world.capped(dice.randint(15, 40), world.limits.steps)
         async with trio.open_nursery() as nursery:
             for _ in range(steps):
@@ -113,7 +114,8 @@ class Mixed:
         """The operator changes somebody's rule."""
         member = rng.choice(self.members)
         if not member.left:
-            await self._operate(lambda hub: hub.set_rule(member.agent_id, _draw_rule(rng)))
+            rule = _draw_rule(rng, blocks=member is self.members[0])
+            await self._operate(lambda hub: hub.set_rule(member.agent_id, rule))
 
     async def _operate(self, act: Any) -> None:
         hub = self.world.hub
@@ -139,7 +141,8 @@ class Mixed:
             leaver = rng.choice(crew)
             self.members.remove(leaver)
             await leaver.leave()
-            self.members.append(self.world.add(f"fresh{number}", rule=_draw_rule(rng)))
+            rule = _draw_rule(rng, blocks=False)
+            self.members.append(self.world.add(f"fresh{number}", rule=rule))
 
 
 async def mixed(world: World) -> None:
@@ -155,16 +158,14 @@ async def _work(rng: random.Random, session_id: str, client: AgentClient) -> boo
     return True
 
 
-def _draw_rule(rng: random.Random) -> Rule:
-    inbox = InboxBlock(
-        max_pending=rng.choice((None, 1, 2, 5)),
-        overflow=rng.choice(("reject", "reject", "block", "drop_oldest", "drop_newest")),
-    )
-    access = AccessBlock(inbound_from=rng.choice((("*",), ("*",), ("*",), ("agent*",), ("agent1", "agent2"))))
+def _draw_rule(rng: random.Random, *, blocks: bool) -> Rule:
+    """Only one of them makes senders wait: two whose turns wait for room at each other would wait for ever."""
+    overflow: Overflow = rng.choice(("reject", "reject", "block" if blocks else "reject", "drop_oldest", "drop_newest"))
+    inbox = InboxBlock(max_pending=rng.choice((None, 1, 2, 5)), overflow=overflow)
+    inbound = rng.choice((("*",), ("*",), ("*",), ("agent*",), ("agent1", "agent2")))
     rate = RateBlock(envelopes_per_minute=rng.choice((None, None, None, 30)))
-    return Rule(
-        access=access, inbox=inbox, rate=rate, limits=LimitsBlock(max_concurrent_sessions=rng.choice((None, 4)))
-    )
+    limits = LimitsBlock(max_concurrent_sessions=rng.choice((None, 4)))
+    return Rule(access=AccessBlock(inbound_from=inbound), inbox=inbox, rate=rate, limits=limits)
 
 
 def _round_robin(members: list[Member]) -> dict[str, Any]:

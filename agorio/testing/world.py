@@ -405,6 +405,7 @@ class World:
         generation = self._generation
         self._leave.set()
         await self.until(lambda: self._generation > generation and self.at_rest(), 60)
+        await trio.sleep(3 * SWEEP)
         if self.hub is not None:
             await self.check_all(is_settled=True)
 

@@ -17,7 +17,7 @@ from ...mailbox.errors import InvalidInput, QuarantinedError, StoreError
 from .damage import Damage, Verification
 from .disk_errors import DISK_ERRORS, BrokenConnection, as_store_error, is_full
 from .disk_index import Index, slice_of
-from .disk_pace import pace
+from .disk_pace import no_time_passes, pace
 from .disk_reader import PAGE, Reader, Unreadable
 from .disk_schema import Connect, connect
 from .disk_writer import Writer, is_due
@@ -103,7 +103,8 @@ class DiskKnowledgeStore:
                     return
                 pace.leave()
                 for reader in (self._reader, self._checker):
-                    await trio.to_thread.run_sync(reader.close)
+                    with no_time_passes():
+                        await trio.to_thread.run_sync(reader.close)
                 await self._in_thread(self._writing, self._writer.close, index)
         await trio.lowlevel.cancel_shielded_checkpoint()
 
@@ -115,7 +116,8 @@ class DiskKnowledgeStore:
         return self._index
 
     async def _in_thread(self, limiter: trio.CapacityLimiter, work: Callable[..., T], *arguments: object) -> T:
-        return await trio.to_thread.run_sync(work, *arguments, limiter=limiter)
+        with no_time_passes():
+            return await trio.to_thread.run_sync(work, *arguments, limiter=limiter)
 
     # Writing.
 

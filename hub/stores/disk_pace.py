@@ -1,4 +1,4 @@
-"""How often the interpreter lets a waiting thread run, while a store with a worker thread is open.
+"""How a store's worker thread gets its time: the interpreter lets it run soon, and virtual time waits for it.
 
 trio's thread gives the interpreter's lock up for microseconds at each turn of its loop, too short for another thread
 to wake, and each time the other's patience (5 ms by default) begins anew. Under a loop that never idles a commit was
@@ -7,7 +7,13 @@ seen to wait for seconds after its fsync; with a patience below the loop's turn 
 
 from __future__ import annotations
 
+import math
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from weakref import WeakKeyDictionary
+
+import trio
 
 SWITCH_INTERVAL = 0.0001
 
@@ -34,3 +40,28 @@ class Pace:
 
 
 pace = Pace()  # the interval is the interpreter's, so there is one of these
+
+_held: WeakKeyDictionary[trio.abc.Clock, tuple[int, float]] = WeakKeyDictionary()
+
+
+@contextmanager
+def no_time_passes() -> Iterator[None]:
+    """Keep an autojump clock from jumping: trio sees no work while a thread does it, and would expire every deadline.
+
+    Any other clock is left alone.
+    """
+    clock = trio.lowlevel.current_clock()
+    if not hasattr(clock, "autojump_threshold"):
+        yield
+        return
+    users, before = _held.get(clock, (0, clock.autojump_threshold))
+    _held[clock] = users + 1, before
+    clock.autojump_threshold = math.inf
+    try:
+        yield
+    finally:
+        users, before = _held.pop(clock)
+        if users > 1:
+            _held[clock] = users - 1, before
+        else:
+            clock.autojump_threshold = before

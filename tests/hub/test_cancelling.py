@@ -168,6 +168,7 @@ CALLS: dict[str, Callable[[Scene], Call]] = {
 
 ELSEWHERE = {
     "Hub.close": "below",
+    "Hub.get_agent": "another name of get_passport",
     "Hub.serve": "below",
     "AuditLog.open": "part of opening a hub",
     "AuditLog.close": "part of closing a hub",
@@ -242,6 +243,10 @@ async def one_cancellation(net: Network, moment: Moment, name: str, step: int) -
 
 async def leave(net: Network, scene_: Scene) -> None:
     """Take the scene away again, however much of it is left: whatever a cancelled call held must be free by now."""
+    here = {client.agent_id for client in (*net.hc.clients.values(), *scene_.hc.clients.values())}
+    for info in net.hub.agents():
+        if info.name in (scene_.name("dave"), scene_.name("eve")):
+            assert info.agent_id in here, "registered, but nobody has it in hand"
     await scene_.hc.close()
     for info in net.hub.agents():
         if info.name.endswith(f"-{scene_.number}"):

@@ -193,6 +193,26 @@ async def test_drop_oldest(open_network: OpenNetwork) -> None:
         await net.check()
 
 
+async def test_a_speaker_whose_cue_was_dropped_does_not_stall_the_round(open_network: OpenNetwork) -> None:
+    async with open_network() as net:
+        alice = await net.agent("alice")
+        bob = await net.agent("bob", rule=capped(1, "drop_newest"))
+        order: list[str] = []
+
+        async def note(envelope: Envelope) -> None:
+            if envelope.event_type in ("ag2.msg.text", "ag2.turn.skipped"):
+                order.append(envelope.text or envelope.event_data["reason"])
+
+        carol = await net.agent("carol", handler=note)
+        session = await converse(alice, bob, carol, type="discussion")
+        await session.send("fill", audience=[bob.agent_id], event_type="my.note")
+        await session.send("your turn, bob")
+        await settle()
+        assert (await session.info()).expected_next == (carol.agent_id,)
+        assert order == ["your turn, bob", "failed"], "first what was said, then what came of it"
+        await net.check()
+
+
 async def test_what_is_in_hand_is_never_the_one_dropped(open_network: OpenNetwork) -> None:
     """A turn under way is not taken away: where all that is pending is out, the newest gives way."""
     async with open_network() as net:

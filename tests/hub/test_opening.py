@@ -152,6 +152,7 @@ def closed_calls(hub: Hub) -> dict[str, Callable[[], Any]]:
         "get_session": partial(hub.get_session, "x"),
         "get_resume": partial(hub.get_resume, "x"),
         "get_passport": partial(hub.get_passport, "x"),
+        "get_agent": partial(hub.get_agent, "x"),
         "get_rule": partial(hub.get_rule, "x"),
         "get_skill": partial(hub.get_skill, "x"),
         "get_task": partial(hub.get_task, "x"),

@@ -286,4 +286,4 @@ class HubMachine(TrioStateMachine):
 
 
 TestHub = HubMachine.TestCase
-TestHub.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
+TestHub.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)

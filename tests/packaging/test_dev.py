@@ -81,7 +81,7 @@ def test_the_environment_is_made_once_and_completed(project: Path) -> None:
     assert "making" in first
     assert first.endswith("echo demo some.txt\n")
     (project / ".venv" / "kept").touch()
-    assert succeed(project, "test", "-k", "inbox").endswith("echo -k inbox\n")
+    assert succeed(project, "test", "-k", "inbox").endswith("echo -n auto --dist worksteal -k inbox\n")
     assert succeed(project, "demo").endswith("echo demo\n")
     assert (project / ".venv" / "kept").exists()
 

@@ -118,8 +118,8 @@ async def test_a_symbolic_link_is_refused(path: Path, tmp_path: Path, suffix: st
     assert "elsewhere" not in os.listdir(tmp_path)
 
 
-async def test_a_folder_is_refused(path: Path) -> None:
-    os.makedirs(path)
+async def test_a_folder_in_place_of_the_file_is_refused(path: Path) -> None:
+    os.makedirs(path / "hub.db")
     with pytest.raises(StoreError, match=r"cannot open .*hub.db"):
         await DiskKnowledgeStore(path).open()
 

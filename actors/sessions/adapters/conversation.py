@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
@@ -22,6 +22,10 @@ class ConversationState:
     """Close after so many texts; guards against two machines that answer each other for ever."""
 
 
+_UNSAID: Final = Speaker()
+_UNLIMITED: Final = ConversationState()
+
+
 class ConversationAdapter(SessionAdapter):
     """Two participants, free order. The knob `max_turns` closes it after so many texts."""
 
@@ -39,7 +43,8 @@ class ConversationAdapter(SessionAdapter):
             raise InvalidInput(f"knob max_turns={limit!r} must be a whole number of at least 1", field="max_turns")
 
     def initial_state(self, setup: SessionSetup) -> ConversationState:
-        return ConversationState(max_turns=setup.knobs.get("max_turns"))
+        limit = setup.knobs.get("max_turns")
+        return _UNLIMITED if limit is None else ConversationState(_UNSAID, limit)
 
     def validate_send(self, state: ConversationState, envelope: Envelope) -> None:
         require_text(envelope)
