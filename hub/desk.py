@@ -18,7 +18,7 @@ from typing import Final, cast
 import attrs
 
 from ..mailbox.envelope import Envelope
-from ..mailbox.events import LIFECYCLE_EVENTS, SESSION_END, TASK_ENDS
+from ..mailbox.events import LIFECYCLE_EVENTS, SESSION_END, TASK_ENDS, TURN_EVENTS
 
 UNCOUNTED = LIFECYCLE_EVENTS | TASK_ENDS
 
@@ -377,6 +377,13 @@ class Desk:
         # Deliveries go out in order; only a retry goes out behind its successors.
         out = min(line.out) if line.retried else next(iter(line.out))
         return out if queued is None else min(out, queued)
+
+    def has_cue(self, session_id: str) -> bool:
+        """Whether something is pending in the session that its recipient may be going to answer."""
+        line = self._lines.get(session_id)
+        return line is not None and any(
+            d.envelope.event_type in TURN_EVENTS for d in (*line.queued, *line.out.values())
+        )
 
 
 def is_counted(envelope: Envelope) -> bool:

@@ -179,7 +179,7 @@ class Services:
         cell = self.sessions.resident(envelope.session_id)
         if entry is None or cell is None:
             return
-        if attempts or entry.inbox.desk.lowest(envelope.session_id) is None:
+        if attempts or not entry.inbox.desk.has_cue(envelope.session_id):
             # What the letter belongs to goes on without it; not now, where deliveries of one step are half made.
             self.sessions.soon(lambda: self.skip_turn(cell, agent_id, "failed"))
 

@@ -6,6 +6,7 @@ records and the documents that belong together, so a crash leaves all of them or
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -174,11 +175,12 @@ class Sessions:
         creator = self._directory.get(setup.creator_id)
         if creator is not None:
             creator.open_sessions += 1
-        if setup.expires_at is not None:
-            self.deadlines.add(setup.expires_at, cell.session_id)
+        at = setup.expires_at
         if setup.ack_deadline is not None and cell.live.state is SessionState.PENDING:
             # Whoever opens it ends it in time; the sweep comes after that, for a store that has refused the end.
-            self.deadlines.add(setup.ack_deadline + LATE, cell.session_id)
+            at = min(setup.ack_deadline + LATE, math.inf if at is None else at)
+        if at is not None:
+            self.deadlines.add(at, cell.session_id)  # one instant per session; the sweep enters the next
 
     # Commands.
 

@@ -86,4 +86,6 @@ def _end_if_late(sessions: Sessions, session_id: str, now: float) -> bool:
     if cell.tail.state is SessionState.PENDING and setup.ack_deadline is not None and setup.ack_deadline <= now:
         sessions.close(cell, "invite_timeout", done=done)
         return True
+    if setup.expires_at is not None:
+        sessions.deadlines.add(setup.expires_at, session_id)
     return False

@@ -59,7 +59,7 @@ def _wire(envelope: Envelope) -> EnvelopeWire:
         envelope.sequence,
         envelope.envelope_id,
         envelope.created_at,
-        envelope.event_data,
+        envelope.event_data or {},  # an empty one is left out only if it is a plain dict
         envelope.audience,
         envelope.causation_id,
         envelope.task_id,

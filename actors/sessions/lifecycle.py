@@ -303,8 +303,9 @@ def _invite(writer: _Writer) -> None:
         "participants": list(setup.participants),
         "knobs": setup.knobs,
         "labels": setup.labels,
-        "intent": setup.labels.get("intent"),
     }
+    if setup.labels.get("intent") is not None:
+        data["intent"] = setup.labels["intent"]
     for invitee in setup.invitees:
         writer.say(EV_SESSION_INVITE, data, (invitee,))
     if not setup.invitees:

@@ -16,11 +16,16 @@ if TYPE_CHECKING:
     from .clock import MockClock, run_in_virtual_time
     from .faulty_link import FaultyLink
     from .faulty_store import FaultyStore
-    from .invariants import InvariantBroken, check_invariants
+    from .invariants import INVARIANTS, Invariant, InvariantBroken, check_invariants, check_now
+    from .ledger import Ledger
+    from .lifecycle import SessionLifecycle, run_lifecycle
+    from .link_check import check_link
+    from .mailbox_check import check_mailbox
+    from .members import Member
     from .network import TestNetwork, open_test_hub
-    from .scheduler import run_seeded
-    from .simulation import Outcome, explore, minimise, simulate
-    from .state_machine import TrioStateMachine
+    from .scheduler import NoSeededScheduler, run_seeded
+    from .simulation import Outcome, Tally, explore, minimise, simulate
+    from .state_machine import TrioStateMachine, initialize, invariant, rule
     from .world import Limits, World
 
 _HOMES = {
@@ -28,47 +33,75 @@ _HOMES = {
     "FaultyLink": ".faulty_link",
     "FaultyStore": ".faulty_store",
     "Heard": ".agents",
+    "INVARIANTS": ".invariants",
+    "Invariant": ".invariants",
     "InvariantBroken": ".invariants",
+    "Ledger": ".ledger",
     "Limits": ".world",
+    "Member": ".members",
     "MockClock": ".clock",
+    "NoSeededScheduler": ".scheduler",
     "Outcome": ".simulation",
     "ScriptExhausted": ".agents",
     "ScriptedAgent": ".agents",
+    "SessionLifecycle": ".lifecycle",
+    "Tally": ".simulation",
     "TestNetwork": ".network",
     "TrioStateMachine": ".state_machine",
     "World": ".world",
     "check_adapter": "..actors.sessions.adapters.check",
     "check_invariants": ".invariants",
+    "check_link": ".link_check",
+    "check_mailbox": ".mailbox_check",
+    "check_now": ".invariants",
     "check_store": "..hub.stores.check",
     "explore": ".simulation",
+    "initialize": ".state_machine",
+    "invariant": ".state_machine",
     "minimise": ".simulation",
     "open_test_hub": ".network",
+    "rule": ".state_machine",
     "run_in_virtual_time": ".clock",
+    "run_lifecycle": ".lifecycle",
     "run_seeded": ".scheduler",
     "simulate": ".simulation",
 }
 
 __all__ = [
+    "INVARIANTS",
     "EchoAgent",
     "FaultyLink",
     "FaultyStore",
     "Heard",
+    "Invariant",
     "InvariantBroken",
+    "Ledger",
     "Limits",
+    "Member",
     "MockClock",
+    "NoSeededScheduler",
     "Outcome",
     "ScriptExhausted",
     "ScriptedAgent",
+    "SessionLifecycle",
+    "Tally",
     "TestNetwork",
     "TrioStateMachine",
     "World",
     "check_adapter",
     "check_invariants",
+    "check_link",
+    "check_mailbox",
+    "check_now",
     "check_store",
     "explore",
+    "initialize",
+    "invariant",
     "minimise",
     "open_test_hub",
+    "rule",
     "run_in_virtual_time",
+    "run_lifecycle",
     "run_seeded",
     "simulate",
 ]

@@ -344,7 +344,7 @@ class World:
     async def until(self, condition: Callable[[], bool], seconds: float) -> bool:
         """Wait for a condition; False where it did not come true in time. If cancelled: nothing has changed."""
         with trio.move_on_after(seconds):
-            while not condition():  # noqa: ASYNC110 - any condition of the scenario's own
+            while not condition():
                 await trio.sleep(0.25)
             return True
         return False

@@ -96,7 +96,7 @@ CALLS: dict[str, Callable[[Scene], Call]] = {
     "Hub.get_rule": lambda s: partial(s.net.hub.get_rule, s.alice.agent_id),
     "Hub.get_skill": lambda s: partial(s.net.hub.get_skill, s.alice.agent_id),
     "Hub.read_wal": lambda s: partial(s.net.hub.read_wal, s.session.session_id),
-    "Hub.list_sessions": lambda s: partial(s.net.hub.list_sessions, limit=4),
+    "Hub.list_sessions": lambda s: partial(s.net.hub.list_sessions, state="open"),
     "Hub.list_agents": lambda s: s.net.hub.list_agents,
     "Hub.list_tasks": lambda s: s.net.hub.list_tasks,
     "Hub.get_task": lambda s: partial(s.net.hub.get_task, "none"),
@@ -224,8 +224,9 @@ async def one_cancellation(net: Network, moment: Moment, name: str, step: int) -
         net.hub.register_sweeper("mine", 1000, net.hub._ttl_tick)
     scene_ = await scene(net, step)
     was_cancelled = await cancelled_at(step, moment, partial(tolerant, CALLS[name](scene_)))
-    await settle()
+    await settle(2)
     await net.check()
+    assert await net.hub.list_sessions(state="pending") == [], "an opening that nobody waits for"
     a, b = [client for client in net.hc.clients.values() if client.name.startswith("probe")]
     fresh = await converse(a, b)
     await fresh.send("hello")

@@ -209,7 +209,7 @@ class DeskMachine(RuleBasedStateMachine):
 
 
 TestDesk = DeskMachine.TestCase
-TestDesk.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestDesk.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
 
 
 class PriorityMachine(DeskMachine):

@@ -7,6 +7,7 @@ import trio
 
 from agorio.actors.sessions.identity import ObservedStat, Passport, Resume, ResumeExample
 from agorio.actors.sessions.rule import InboxBlock, LimitsBlock, RateBlock, Rule
+from agorio.hub.stores.protocol import Put
 from agorio.mailbox.envelope import Envelope
 from agorio.mailbox.errors import (
     AccessDeniedError,
@@ -273,8 +274,6 @@ async def test_the_hub_forgets_nothing_that_it_was_told_before_it_died(open_netw
         session = await converse(alice, bob)
         store = net.store
     documents = [doc for doc in await store.scan("agent/") if b'"bob"' in doc.body]
-    from agorio.hub.stores.protocol import Put
-
     await store.commit([Put(documents[0].key, None)])
     async with open_network(store) as net:
         await settle()
