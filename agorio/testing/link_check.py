@@ -76,7 +76,8 @@ async def _connect(host: LinkProbe, link: Link) -> tuple[LinkClient, LinkEndpoin
 
 
 async def _take(end: LinkClient | LinkEndpoint, count: int) -> list[Frame]:
-    frames, found = end.frames(), []
+    found: list[Frame] = []
+    frames = end.frames()
     while len(found) < count:
         try:
             found.append(await anext(frames))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import trio
@@ -61,7 +62,7 @@ async def _rejects(make: MakeMailbox) -> None:
     """A full mailbox refuses and changes nothing; forced items pass its cap."""
     for overflow in ("reject", "block"):
         box = _fill(make, overflow)
-        _raises(InboxFull, lambda box=box: box.put_nowait(3), f"a third item under {overflow}")
+        _raises(InboxFull, partial(box.put_nowait, 3), f"a third item under {overflow}")
         _same(box.used, 2, "used is")
         box.put_nowait(4, force=True)
         _same(box.drain_nowait(10), [1, 2, 4])
@@ -116,7 +117,8 @@ async def _closes(make: MakeMailbox) -> None:
 
 async def _wakes(make: MakeMailbox) -> None:
     """Whoever waits for an item or for a slot goes on as soon as there is one, first come, first served."""
-    box, got = make(1, "block"), []
+    got: list[int] = []
+    box = make(1, "block")
 
     async def put(number: int) -> None:
         await box.put(number)

@@ -38,7 +38,7 @@ class TestNetwork:
         self, agent: Any, *, name: str | None = None, rule: Rule | None = None, **options: Any
     ) -> AgentClient:
         """Register an agent under its own name or another. If cancelled: it is registered wholly or not at all."""
-        label = name if name is not None else getattr(agent, "name", None) or getattr(agent, "__name__", "agent")
+        label = str(name or getattr(agent, "name", None) or getattr(agent, "__name__", "agent"))
         return await self.client.register(agent, Passport(label), Resume(), rule=rule, **options)
 
     async def person(self, name: str, **options: Any) -> AgentClient:

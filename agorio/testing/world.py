@@ -15,8 +15,10 @@ from ..actors.runtime.coordinator import Coordinator
 from ..actors.runtime.events import ActorCrash, ActorRestart, DeadLetter, Event
 from ..hub.hub import Hub
 from ..hub.inbox import Redelivery
+from ..hub.session import stream_of
 from ..hub.stores.memory import MemoryKnowledgeStore
-from ..hub.stores.protocol import KnowledgeStore
+from ..hub.stores.protocol import KnowledgeStore, NowaitStore
+from ..mailbox.envelope import Envelope
 from ..mailbox.errors import AgorioError, LinkError, StoreError
 from ..mailbox.events import AUDIT_KIND_DEAD_LETTER
 from ..transports.frames import Frame, NotifyFrame
@@ -286,12 +288,14 @@ class World:
         """A frame crosses a member's link."""
         self.note(name, direction, type(frame).__name__, *_facts(frame))
         self.ledger.frame((name, connection), direction, frame)
-        if isinstance(frame, NotifyFrame) and self.hub is not None:
-            services = self.hub._services
-            stored = None if services is None else services.sessions.resident(frame.envelope.session_id)
-            if stored is not None and stored.live.sequence < frame.envelope.sequence:
-                what = f"{name} is delivered {frame.envelope.sequence}; durable is {stored.live.sequence}"
-                self.ledger.problem("visible_only_when_durable", what)
+        if isinstance(frame, NotifyFrame) and not self._is_stored(frame.envelope):
+            what = f"{name} is delivered {frame.envelope.sequence} of {frame.envelope.session_id}, which is not stored"
+            self.ledger.problem("visible_only_when_durable", what)
+
+    def _is_stored(self, envelope: Envelope) -> bool:
+        store = self.store.inner if isinstance(self.store, FaultyStore) else self.store
+        assert isinstance(store, NowaitStore), "a world keeps its logs in memory"
+        return bool(store.read_nowait(stream_of(envelope.session_id), envelope.sequence - 1, 1))
 
     def fail(self, broken: InvariantBroken) -> None:
         """Keep the first failure and end the run."""

@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from agorio.actors.agents.agent_client import AgentClient
+from agorio.actors.agents.session import Session
 from agorio.actors.sessions.operations import SetWindow
 from agorio.hub.inbox import Redelivery
 from agorio.mailbox.envelope import Envelope
