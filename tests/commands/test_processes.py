@@ -107,7 +107,7 @@ def kill_a_hub(start: Start, tmp_path: Path) -> list[tuple[int, int]]:
     agorio("doctor", store)
     log = [json.loads(line) for line in agorio("log", store, session_id, "--json").stdout.splitlines()]
     assert [one["sequence"] for one in log] == list(range(1, len(log) + 1))
-    texts = {one["sequence"]: one["event_data"].get("text") for one in log}
+    texts = {one["sequence"]: one.get("event_data", {}).get("text") for one in log}
     assert len(acknowledged) == BEFORE + AFTER
     assert all(texts[sequence] == text for sequence, text in acknowledged)
     turns = handled(recorder)
