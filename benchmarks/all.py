@@ -1,44 +1,27 @@
-"""Every benchmark in one table. `python benchmarks/all.py [--quick]`; each runs in a process of its own."""
+"""Every benchmark, one table after the other. `python benchmarks/all.py [--quick]`; each runs in a process of its own."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))  # where PYTHONSAFEPATH keeps it out
-
-from common import HEADER, Row  # noqa: E402 - the line above finds it
-
-PARTS = {
-    "The kernel": "kernel.py",
-    "The hub": "hub.py",
-    "Ten thousand": "scale.py",
-    "The stores": "store.py",
-    "The websocket": "websocket.py",
-}
+PARTS = ("kernel.py", "hub.py", "scale.py", "store.py", "websocket.py", "sweeps.py")
 
 
-def run(script: str, options: list[str]) -> list[Row]:
-    """The rows that a script measures."""
-    command = [sys.executable, str(HERE / script), "--json", *options]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
-    return [Row(**row) for row in json.loads(done.stdout)]
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Everything that is measured, in one table.")
+def main() -> int:
+    """Run every part; the exit code is 1 where one of them failed."""
+    parser = argparse.ArgumentParser(description="Everything that is measured.")
     parser.add_argument("--quick", action="store_true", help="a tenth of the work, rough figures")
     options = ["--quick"] if parser.parse_args().quick else []
-    print(HEADER)
-    for title, script in PARTS.items():
-        print(f"\n{title}", flush=True)
-        for row in run(script, options):
-            print(row.render(), flush=True)
+    failed = False
+    for script in PARTS:
+        print(f"\n== {script}", flush=True)
+        failed |= subprocess.run([sys.executable, str(HERE / script), *options], check=False).returncode != 0
+    return int(failed)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
