@@ -1,4 +1,4 @@
-"""Every benchmark, one table after the other. `python benchmarks/all.py [--quick]`; each runs in a process of its own."""
+"""Every benchmark, one table after the other: `python benchmarks/all.py [--quick]`. Each runs in its own process."""
 
 from __future__ import annotations
 
