@@ -21,6 +21,7 @@ def add_commands(commands: Commands) -> None:
         _health,
         _sessions,
         _log,
+        _replay,
         _audit,
         _dead_letters,
         _doctor,
@@ -111,6 +112,19 @@ def _log(commands: Commands) -> None:
     parser.add_argument("session", metavar="SESSION", help="its id, or a part of it that only one session has")
     parser.add_argument("--type", metavar="T", help="only events of this type, with or without `ag2.`")
     parser.add_argument("--after", type=int, default=0, metavar="N", help="only what came after this sequence")
+
+
+def _replay(commands: Commands) -> None:
+    help = "show a session step by step, and what other rules would have made of it"
+    parser = _command(commands, "replay", help, _run("replay"))
+    parser.add_argument("log", type=Path, metavar="LOG", help="a session's log as JSON lines, or a store's file")
+    parser.add_argument("session", nargs="?", metavar="SESSION", help="which session of a store, by id or a part of it")
+    parser.add_argument("--jsonl", action="store_true", help="write the log as JSON lines instead")
+    parser.add_argument("--adapter", metavar="MODULE:NAME", help="run it again as this session type, and compare")
+    parser.add_argument("--rules", type=Path, metavar="FILE", help="run it again under these rules, JSON by name")
+    parser.add_argument(
+        "--app-dir", type=Path, default=Path(), metavar="DIR", help="where modules are looked for too (.)"
+    )
 
 
 def _audit(commands: Commands) -> None:

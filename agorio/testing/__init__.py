@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .mailbox_check import check_mailbox
     from .members import Member
     from .network import TestNetwork, open_test_hub
+    from .replay import Recorded, compare, describe, export_session, read_log
     from .scheduler import NoSeededScheduler, run_seeded
     from .simulation import Outcome, Tally, explore, minimise, simulate
     from .state_machine import TrioStateMachine, initialize, invariant, rule
@@ -42,6 +43,7 @@ _HOMES = {
     "MockClock": ".clock",
     "NoSeededScheduler": ".scheduler",
     "Outcome": ".simulation",
+    "Recorded": ".replay",
     "ScriptExhausted": ".agents",
     "ScriptedAgent": ".agents",
     "SessionLifecycle": ".lifecycle",
@@ -55,11 +57,15 @@ _HOMES = {
     "check_mailbox": ".mailbox_check",
     "check_now": ".invariants",
     "check_store": "..hub.stores.check",
+    "compare": ".replay",
+    "describe": ".replay",
     "explore": ".simulation",
+    "export_session": ".replay",
     "initialize": ".state_machine",
     "invariant": ".state_machine",
     "minimise": ".simulation",
     "open_test_hub": ".network",
+    "read_log": ".replay",
     "rule": ".state_machine",
     "run_in_virtual_time": ".clock",
     "run_lifecycle": ".lifecycle",
@@ -81,6 +87,7 @@ __all__ = [
     "MockClock",
     "NoSeededScheduler",
     "Outcome",
+    "Recorded",
     "ScriptExhausted",
     "ScriptedAgent",
     "SessionLifecycle",
@@ -94,11 +101,15 @@ __all__ = [
     "check_mailbox",
     "check_now",
     "check_store",
+    "compare",
+    "describe",
     "explore",
+    "export_session",
     "initialize",
     "invariant",
     "minimise",
     "open_test_hub",
+    "read_log",
     "rule",
     "run_in_virtual_time",
     "run_lifecycle",

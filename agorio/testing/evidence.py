@@ -129,7 +129,8 @@ class Evidence:
             [],
             None if cell is None else cell.live,
         )
-        while page := await services.store.read(stream_of(setup.session_id), len(file.log), PAGE):
+        stream = stream_of(setup.session_id)
+        while page := await services.store.read(stream, file.numbers[-1] if file.numbers else 0, PAGE):
             file.numbers += [record.sequence for record in page]
             file.log += [decode_envelope(record.body) for record in page]
         return file

@@ -19,6 +19,7 @@ from ..hub.stores.protocol import Append, Change, Document, KnowledgeStore, Nowa
 from ..mailbox.errors import StoreError
 from .chance import Chance
 
+NOTICEABLE = 0.01
 Delay = float | tuple[float, float]
 
 
@@ -195,7 +196,7 @@ class FaultyStore:
 
     async def _dawdle(self) -> None:
         seconds = _draw(self.slow, self.rng)
-        if seconds:
+        if seconds > NOTICEABLE:
             self.injected["slow_store"] += 1
         await trio.sleep(seconds)
         self._check_power()

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 
-from ..actors.sessions.lifecycle import recipients
+from ..actors.sessions.lifecycle import Live, begin, fold, recipients
 from ..mailbox.codec import encode_envelope
 from ..mailbox.envelope import Envelope
 from ..mailbox.errors import AgorioError
@@ -54,7 +54,11 @@ def terminal_never_changes(seen: Evidence) -> Problems:
 def fold_equals_live(seen: Evidence) -> Problems:
     """Folding a log gives the state that the hub has in memory, and the one that its document tells of."""
     for file in seen.sessions:
-        states = file.folds()
+        try:
+            states = file.folds()
+        except AgorioError as error:
+            yield f"the log of session {file.session_id} cannot be folded: {error}"
+            continue
         if file.live is not None:
             if file.live.sequence >= len(states):
                 yield f"session {file.session_id} is at {file.live.sequence} in memory; its log ends at {len(file.log)}"
@@ -65,10 +69,21 @@ def fold_equals_live(seen: Evidence) -> Problems:
             yield f"session {file.session_id} is stored as {file.stored.state}; its log says {state}"
 
 
+def _steps(file: SessionFile) -> Iterator[tuple[Live, Envelope]]:
+    """Each envelope with the state before it, as far as the log can be folded."""
+    state = begin(file.stored.setup, file.adapter)
+    for envelope in file.log:
+        yield state, envelope
+        try:
+            state = fold(state, file.adapter, envelope)
+        except AgorioError:
+            return
+
+
 def nobody_out_of_turn(seen: Evidence) -> Problems:
     """Everything that a member said was legal by its session type's rules when it was said."""
     for file in seen.sessions:
-        for state, envelope in zip(file.folds(), file.log, strict=False):
+        for state, envelope in _steps(file):
             kind = envelope.event_type
             if kind in LIFECYCLE_EVENTS or kind in TASK_EVENTS:
                 continue

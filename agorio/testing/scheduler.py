@@ -25,7 +25,7 @@ from ..actors.agents import hub_client
 from ..actors.runtime import cell
 
 T = TypeVar("T")
-ABORT = "_attempt_abort"
+ABORT, WAITING = "_attempt_abort", "_abort_func"
 FLAG, CHANCE = "_ALLOW_DETERMINISTIC_SCHEDULING", "_r"
 
 
@@ -107,9 +107,10 @@ def free_all() -> list[str]:
     found: list[str] = []
     root = trio.lowlevel.current_root_task()
     for task in _descendants(root) if root is not None else ():
-        if not task.child_nurseries and task is not root:
-            found.append(f"{task.name} in {_place(task)}")
-            getattr(task, ABORT)(_raise_deadlock)  # private: what a cancellation does, past every shield
+        if getattr(task, WAITING) is not None:
+            if not any(nursery.child_tasks for nursery in task.child_nurseries):
+                found.append(f"{task.name} in {_place(task)}")
+            getattr(task, ABORT)(_raise_deadlock)  # what a cancellation does, past every shield
     return found
 
 

@@ -23,10 +23,10 @@ import trio
 
 from .invariants import INVARIANTS, InvariantBroken
 from .mixed import mixed
+from .phases import Scenario, play
 from .scheduler import Deadlock, free_all, run_seeded
 from .world import Limits, World
 
-Scenario = Callable[[World], Awaitable[None]]
 STILL = 100  # rounds without a step: no deadline is left to wait for
 DEFAULT = "agorio.testing.mixed:mixed"
 
@@ -45,6 +45,8 @@ class Outcome:
     """A hash over everything that has happened; the same for the same seed."""
     broken: InvariantBroken | None
     """The first promise that was broken, or None."""
+    problems: tuple[InvariantBroken, ...] = attrs.field(repr=False)
+    """All that were found broken with it."""
     faults: dict[str, int]
     """Faults that were put in, by kind."""
     reached: dict[str, int]
@@ -70,7 +72,9 @@ class Outcome:
     def report(self, lines: int = 30) -> str:
         """What broke, after what, and how to see it again."""
         tail = "\n".join(f"  {line}" for line in self.trace[-lines:])
-        return f"seed {self.seed} breaks {self.broken}\nreplay it with: {self.command}\nthe newest events:\n{tail}"
+        more = "".join(f"\n  and {problem}" for problem in self.problems[1:6])
+        head = f"seed {self.seed} breaks {self.broken}{more}\nreplay it with: {self.command}"
+        return f"{head}\nthe newest events:\n{tail}"
 
     def check(self) -> Outcome:
         """Raise `InvariantBroken` with the whole report if a promise was broken."""
@@ -111,7 +115,7 @@ def simulate(scenario: Scenario = mixed, seed: int | str = 0, limits: Limits | N
 
     async def main() -> None:
         try:
-            await world.play(scenario)
+            await play(world, scenario)
         finally:
             ended[0] = trio.current_time()
 
@@ -125,6 +129,7 @@ def simulate(scenario: Scenario = mixed, seed: int | str = 0, limits: Limits | N
         limits=world.limits,
         digest=world.trace.digest,
         broken=world.broken,
+        problems=tuple(world.problems),
         faults=dict(sorted(world.all_faults().items())),
         reached=dict(sorted(world.ledger.reached.items())),
         invariants=tuple(INVARIANTS),

@@ -29,7 +29,7 @@ from .faulty_store import FaultyStore
 from .invariants import InvariantBroken, problems_now, problems_of_logs
 from .ledger import Ledger, leaves
 from .members import AgentFault, Member
-from .nemesis import SimulatedCrash, actor_of, crash, draw_faults, haunt
+from .nemesis import SimulatedCrash, actor_of, crash, draw_faults
 
 EPOCH = 1_767_225_600.0  # 2026-01-01, so that stamps do not depend on today
 SWEEP = 1.0
@@ -84,8 +84,10 @@ class World:
         self.members: dict[str, Member] = {}
         self.clock = WorldClock()
         self.broken: InvariantBroken | None = None
+        self.problems: list[InvariantBroken] = []
         self.scope = trio.CancelScope()
         self.hub: Hub | None = None
+        self.nursery: trio.Nursery
         self.total_steps = 0
         self.total_looks = 0
         options = self.chance.of("options")
@@ -95,7 +97,7 @@ class World:
         self._letters = 0
         self._stamp: Any = None
         self._countdown = 0
-        self._generation = 0
+        self.generation = 0
         self._leave = trio.Event()
         self._hub_scope = trio.CancelScope()
         self._hub_options = hub_options
@@ -183,7 +185,11 @@ class World:
         """The hub closes as it should, and is opened again."""
         if self.hub is not None:
             self.count("restart", "hub")
-            self._leave.set()
+            self.close_hub()
+
+    def close_hub(self) -> None:
+        """The hub closes as it should; `keep_hub` opens the next one."""
+        self._leave.set()
 
     def jump(self, seconds: float) -> None:
         """Somebody sets the hub's clock."""
@@ -247,7 +253,7 @@ class World:
             await trio.sleep(self.chance.of("nemesis").uniform(0.05, 1.0))
 
     async def _serve_hub(self) -> None:
-        self._generation += 1
+        self.generation += 1
         self._past, self._letters = Past(), 0
         self._leave = trio.Event()
         options: dict[str, Any] = {
@@ -261,11 +267,11 @@ class World:
             async with Hub.open(
                 self.store,
                 clock=self.clock,
-                rng=self.chance.of(f"hub/{self._generation}"),
+                rng=self.chance.of(f"hub/{self.generation}"),
                 on_event=self._event,
                 **{**options, **self._hub_options},
             ) as self.hub:
-                self.note("hub", self._generation)
+                self.note("hub", self.generation)
                 await self._leave.wait()
 
     def _judge_failure(self, group: BaseException) -> None:
@@ -301,6 +307,7 @@ class World:
         """Keep the first failure and end the run."""
         if self.broken is None:
             self.broken = broken
+        self.problems.append(broken)
         self.note("broken", broken.name, broken.problem)
         self.scope.cancel()
 
@@ -311,7 +318,6 @@ class World:
             self.total_looks += 1
             for broken in problems_now(Evidence(self.hub, self._past, self.ledger)):
                 self.fail(broken)
-                return
 
     def _has_moved(self, hub: Hub) -> bool:
         """Whether anything has crossed a link, crashed or been written since the last look."""
@@ -343,7 +349,6 @@ class World:
                 self.ledger.given_up.add((record["agent_id"], record["session_id"], record["sequence"]))
         for broken in (*problems_now(seen), *problems_of_logs(seen)):
             self.fail(broken)
-            return
 
     async def until(self, condition: Callable[[], bool], seconds: float) -> bool:
         """Wait for a condition; False where it did not come true in time. If cancelled: nothing has changed."""
@@ -361,57 +366,6 @@ class World:
             return False
         services = self.hub._services
         return not services.writer.statistics()["queued"] and not any(len(e.inbox.desk) for e in services.directory)
-
-    # The two phases.
-
-    async def play(self, scenario: Callable[[World], Any]) -> None:
-        """Faults first, then none: what was promised must hold, and what was begun must end."""
-        with self.scope:
-            async with trio.open_nursery() as self.nursery:
-                self.nursery.start_soon(self.keep_hub)
-                await self.until(lambda: self.hub is not None, 60)
-                async with trio.open_nursery() as acting:
-                    acting.start_soon(self._safety, scenario)
-                await self._liveness()
-                self.nursery.cancel_scope.cancel()
-
-    async def _safety(self, scenario: Callable[[World], Any]) -> None:
-        with trio.CancelScope() as haunted:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(haunt, self)
-                await self._act(scenario)
-                haunted.cancel()
-        await self.calm()
-
-    async def _act(self, scenario: Callable[[World], Any]) -> None:
-        """Play, the last part of it without faults if it takes long: every question must find its answer."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._calm_after, 60.0, nursery.cancel_scope)
-            await scenario(self)
-            nursery.cancel_scope.cancel()
-
-    async def _calm_after(self, seconds: float, scope: trio.CancelScope) -> None:
-        await trio.sleep(seconds)
-        await self.calm()
-        await trio.sleep(120.0)
-        self.fail(InvariantBroken("answers_come", "a question has had no answer two minutes after the last fault"))
-        scope.cancel()
-
-    async def _liveness(self) -> None:
-        self.note("calm")
-        await self.until(self.at_rest, 120)
-        await trio.sleep(3 * SWEEP)
-        await self.until(self.at_rest, 60)
-        if self.hub is None:
-            self.fail(InvariantBroken("everything_settles", "the hub does not come up"))
-            return
-        await self.check_all(is_settled=True)
-        generation = self._generation
-        self._leave.set()
-        await self.until(lambda: self._generation > generation and self.at_rest(), 60)
-        await trio.sleep(3 * SWEEP)
-        if self.hub is not None:
-            await self.check_all(is_settled=True)
 
 
 def _facts(frame: Any) -> list[Any]:

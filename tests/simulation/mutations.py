@@ -1,0 +1,282 @@
+"""Broken variants of the code and the store, one per invariant: what the invariant is there to catch.
+
+Each is put in with monkeypatch before a simulation runs, which then has to stop at that very invariant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import pytest
+import trio
+
+from agorio.actors.agents.inbound import Inbound
+from agorio.actors.runtime.cell import Cell
+from agorio.actors.sessions import lifecycle
+from agorio.hub import connections, delivery, desk, directory, expectations, hub, inbox, sessions, tasks
+from agorio.hub.audit import AuditLog
+from agorio.hub.log_writer import LogWriter
+from agorio.hub.session_log import SessionLog
+from agorio.hub.stores.memory import MemoryKnowledgeStore
+from agorio.mailbox.box import Mailbox
+from agorio.mailbox.events import EV_EXPECTATION_VIOLATED, TASK_ENDS
+from agorio.testing import nemesis
+from agorio.transports.frames import AcceptFrame
+
+Mutation = Callable[[pytest.MonkeyPatch], None]
+MUTATIONS: dict[str, Mutation] = {}
+
+
+def breaks(invariant: str) -> Callable[[Mutation], Mutation]:
+    def enter(mutation: Mutation) -> Mutation:
+        MUTATIONS[invariant] = mutation
+        return mutation
+
+    return enter
+
+
+def wrap(patch: pytest.MonkeyPatch, owner: Any, name: str, around: Callable[..., Any]) -> None:
+    """Replace a function by `around(original, *args, **kwargs)`."""
+    original = getattr(owner, name)
+    patch.setattr(owner, name, lambda *args, **kwargs: around(original, *args, **kwargs))
+
+
+@breaks("sequence_without_gaps")
+def a_record_is_lost(patch: pytest.MonkeyPatch) -> None:
+    async def read(self: Any, stream: str, after: int = 0, limit: int | None = None) -> Any:
+        await trio.lowlevel.checkpoint()
+        return [
+            r for r in self.read_nowait(stream, after, limit) if r.sequence != 5 or not stream.startswith("session")
+        ]
+
+    patch.setattr(MemoryKnowledgeStore, "read", read)
+
+
+@breaks("fold_equals_live")
+def the_live_state_is_not_the_fold(patch: pytest.MonkeyPatch) -> None:
+    def step(original: Any, *args: Any) -> Any:
+        result = original(*args)
+        return attrs.evolve(result, live=attrs.evolve(result.live, departed=("nobody",)))
+
+    wrap(patch, sessions, "step", step)
+
+
+@breaks("nobody_out_of_turn")
+def nobody_is_judged(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(lifecycle, "judge", lambda live, adapter, envelope: envelope.audience)
+
+
+@breaks("terminal_never_changes")
+def closed_sessions_go_on(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(lifecycle, "check_open", lambda live, now: None)
+    patch.setattr(lifecycle, "judge", lambda live, adapter, envelope: envelope.audience)
+    patch.setitem(lifecycle.TRANSITIONS, (lifecycle.CLOSED, lifecycle.CONTENT), lifecycle.CLOSED)
+
+
+@breaks("idempotency_key_once")
+def retries_are_news(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(SessionLog, "first", lambda self, sender, key: None)
+
+
+@breaks("one_audit_record_per_event")
+def ends_are_not_audited(patch: pytest.MonkeyPatch) -> None:
+    def ending(original: Any, *args: Any) -> Any:
+        changes, audits = original(*args)
+        return changes, audits[:-1]
+
+    wrap(patch, sessions.Sessions, "_ending", ending)
+
+
+@breaks("audit_chain_unbroken")
+def links_are_left_out(patch: pytest.MonkeyPatch) -> None:
+    wrap(patch, AuditLog, "chained", lambda original, self, *records: original(self, *records[:1]))
+
+
+@breaks("expectation_fires_once")
+def firings_are_forgotten(patch: pytest.MonkeyPatch) -> None:
+    def fold_activity(original: Any, activity: Any, envelope: Any, *rest: Any) -> Any:
+        if envelope.event_type == EV_EXPECTATION_VIOLATED:
+            return activity
+        return original(activity, envelope, *rest)
+
+    patch.setattr(expectations, "mark_fired", lambda activity, key: activity)
+    wrap(patch, expectations, "fold_activity", fold_activity)
+
+
+@breaks("task_ends_once")
+def tasks_do_not_end(patch: pytest.MonkeyPatch) -> None:
+    def fold_tasks(original: Any, running: Any, envelope: Any) -> Any:
+        return running if envelope.event_type in TASK_ENDS else original(running, envelope)
+
+    wrap(patch, lifecycle, "fold_tasks", fold_tasks)
+
+
+@breaks("inbox_counts_exact")
+def slots_are_not_released(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Mailbox, "release", lambda self, count=1: None)
+
+
+@breaks("inbox_cap_kept")
+def the_cap_is_passed(patch: pytest.MonkeyPatch) -> None:
+    def reserve(self: Any) -> bool:
+        self.mailbox.put_nowait(None, force=True)
+        self.mailbox.take_nowait(lease=True)
+        return True
+
+    patch.setattr(inbox.Inbox, "reserve", reserve)
+
+
+@breaks("in_flight_exact")
+def the_window_forgets(patch: pytest.MonkeyPatch) -> None:
+    def take_out(original: Any, self: Any, *args: Any) -> Any:
+        before = self.in_flight
+        taken = original(self, *args)
+        self.in_flight = before
+        return taken
+
+    wrap(patch, desk.Desk, "_take_out", take_out)
+
+
+@breaks("cursors_only_forward")
+def cursors_start_again(patch: pytest.MonkeyPatch) -> None:
+    def settle(original: Any, self: Any, agent_id: str, sequence: int, lowest: int | None) -> None:
+        original(self, agent_id, sequence, lowest)
+        if sequence % 3 == 0:
+            self._everybody, self._cursors = 0, None
+
+    wrap(patch, SessionLog, "settle", settle)
+
+
+@breaks("cursor_below_pending")
+def everything_counts_as_handled(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(SessionLog, "handled", lambda self, agent_id, sequence: True)
+
+
+@breaks("session_pending_exact")
+def sessions_do_not_count(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(SessionLog, "expect", lambda self, agent_id: None)
+
+
+@breaks("no_two_incarnations")
+def a_predecessor_lives_on(patch: pytest.MonkeyPatch) -> None:
+    def launch(original: Any, self: Any, nursery: trio.Nursery) -> None:
+        original(self, nursery)
+        if self.incarnation > 1:
+            nursery.start_soon(trio.sleep_forever, name=self.name)
+
+    wrap(patch, Cell, "launch", launch)
+
+
+@breaks("names_and_ids_match")
+def names_stay_taken(patch: pytest.MonkeyPatch) -> None:
+    def remove(original: Any, self: Any, agent_id: str) -> Any:
+        names = dict(self._ids)
+        entry = original(self, agent_id)
+        self._ids = names
+        return entry
+
+    wrap(patch, directory.Directory, "remove", remove)
+
+
+@breaks("capability_index_exact")
+def capabilities_stay(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(directory.Directory, "_unindex", lambda self, agent_id, capabilities: None)
+
+
+@breaks("open_sessions_counted")
+def sessions_stay_charged(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(sessions.Sessions, "_ended", lambda self, cell: None)
+
+
+@breaks("open_tasks_counted")
+def tasks_stay_charged(patch: pytest.MonkeyPatch) -> None:
+    def leave(original: Any, self: Any, running: Any) -> None:
+        original(self, running)
+        owner = self._directory.get(running.live.owner_id)
+        if owner is not None:
+            owner.open_tasks += 1
+
+    wrap(patch, tasks.TaskTable, "_leave", leave)
+
+
+@breaks("one_connection_per_identity")
+def the_old_connection_keeps_it(patch: pytest.MonkeyPatch) -> None:
+    def bind(self: Any, entry: Any, window: int | None) -> None:
+        self.bound[entry.agent_id] = entry
+        entry.inbox.connect(self, window)
+
+    patch.setattr(connections.Connection, "bind", bind)
+
+
+@breaks("tail_meets_live")
+def failures_are_built_upon(patch: pytest.MonkeyPatch) -> None:
+    def failed(original: Any, self: Any, cell: Any, *args: Any) -> Any:
+        tail = cell.tail
+        outcome = original(self, cell, *args)
+        cell.tail = tail
+        return outcome
+
+    wrap(patch, sessions.Sessions, "_failed", failed)
+
+
+@breaks("deadlines_kept")
+def nobody_sweeps(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(hub, "sweep_ttl", lambda sessions, now: 0)
+
+
+@breaks("everything_settles")
+def backoffs_never_end(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(desk.Desk, "release_held", lambda self, now: None)
+
+
+@breaks("accepted_is_durable")
+def the_disk_lies(patch: pytest.MonkeyPatch) -> None:
+    wrap(patch, nemesis.Faults, "store", lambda original, self: {**original(self), "unsynced": 5.0})
+
+
+@breaks("denied_never_delivered")
+def audiences_are_ignored(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(delivery, "recipients", lambda setup, envelope: setup.participants)
+
+
+@breaks("delivered_once_in_order_or_dead_lettered")
+def deliveries_go_out_backwards(patch: pytest.MonkeyPatch) -> None:
+    wrap(patch, desk.Desk, "push", lambda original, self, now: original(self, now)[::-1])
+
+
+@breaks("visible_only_when_durable")
+def deliveries_come_before_the_commit(patch: pytest.MonkeyPatch) -> None:
+    def submit(original: Any, self: Any, changes: Any, done: Any) -> None:
+        done(None)
+        original(self, changes, lambda error: None)
+
+    wrap(patch, LogWriter, "submit", submit)
+
+
+@breaks("one_turn_at_a_time")
+def agents_are_asked_twice(patch: pytest.MonkeyPatch) -> None:
+    def begin(original: Any, self: Any, client: Any, agent_id: str, handler: Any, default: bool, _: int) -> None:
+        original(self, client, agent_id, handler, default, 3)
+
+    wrap(patch, Inbound, "__init__", begin)
+    wrap(patch, desk.Desk, "set_window", lambda original, self, window: original(self, None))
+
+
+@breaks("no_crash_of_its_own")
+def a_timer_fails(patch: pytest.MonkeyPatch) -> None:
+    def tick(self: Any) -> None:
+        raise ValueError("a timer fails")
+
+    patch.setattr(inbox.Inbox, "tick", tick)
+
+
+@breaks("answers_come")
+def some_sends_are_not_answered(patch: pytest.MonkeyPatch) -> None:
+    def answer(original: Any, self: Any, frame: Any) -> None:
+        key = frame.envelope.idempotency_key if isinstance(frame, AcceptFrame) else None
+        if key is None or not key.endswith("-2"):
+            original(self, frame)
+
+    wrap(patch, connections.Connection, "answer", answer)
