@@ -62,6 +62,7 @@ _log = logging.getLogger("agorio.hub")
 # What a connection may ask for before any identity is bound to it; everything else needs one.
 UNPROVEN = frozenset({Register.op, AuthChallenge.op})
 MAX_RUNNING = 1024
+MAX_VIGILS = 16_384
 
 Handler = Callable[[Connection, Any], Any]
 
@@ -78,6 +79,8 @@ class Row:
     """The field that names the acting identity, which must be bound to the connection; None needs no identity."""
     is_cancelable: bool = True
     """Whether a client may give it up half-way; otherwise it hears what came of it, and may take that back."""
+    is_vigil: bool = False
+    """Whether it waits for something to happen, for hours perhaps: such a one is in nobody's way and counts apart."""
 
 
 class Door:
@@ -229,8 +232,12 @@ class Door:
             self.acting(connection, getattr(params, row.acts_as))
         elif not connection.bound and frame.op not in UNPROVEN:
             raise AccessDeniedError("register or attach an agent on this connection first")
+        if row.is_vigil and connection.vigils >= MAX_VIGILS:
+            raise RateLimited(f"{MAX_VIGILS} requests of this connection wait for something to happen; end some")
         result = row.handler(connection, params)
-        if inspect.isawaitable(result):
+        if row.is_vigil:
+            self._keep_vigil(connection, frame, result)
+        elif inspect.isawaitable(result):
             self._spawn(connection, frame.request_id, self._respond, frame, result)
         else:
             connection.answer(ResponseFrame(frame.request_id, result))
@@ -250,8 +257,18 @@ class Door:
     def _check_open(self, connection: Connection) -> None:
         if not self.accepting:
             raise HubClosedError("the hub is closing and takes no new work")
-        if connection.spawned >= MAX_RUNNING:
+        if connection.spawned - connection.vigils >= MAX_RUNNING:
             raise RateLimited(f"{MAX_RUNNING} requests of this connection are under way; wait for some answers")
+
+    def _keep_vigil(self, connection: Connection, frame: RequestFrame, result: Awaitable[Any]) -> None:
+        connection.vigils += 1
+        self._spawn(connection, frame.request_id, self._respond_at_last, frame, result)
+
+    async def _respond_at_last(self, connection: Connection, frame: RequestFrame, result: Awaitable[Any]) -> None:
+        try:
+            await self._respond(connection, frame, result)
+        finally:
+            connection.vigils -= 1
 
     def _spawn(self, connection: Connection, request_id: int | None, act: Callable[..., Any], *args: Any) -> None:
         assert connection.nursery is not None

@@ -54,7 +54,7 @@ class TaskCalls:
             Row(ops.CancelTask, self._cancel),
             Row(ops.GetTask, self._get),
             Row(ops.ListTasks, self._list),
-            Row(ops.WaitTask, self._wait),
+            Row(ops.WaitTask, self._wait, is_vigil=True),
             Row(ops.CheckpointTask, self._save),
             Row(ops.ReadCheckpoint, self._read_checkpoint),
             Row(ops.ReportMirrorFailure, self._mirror_failed),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Protocol, runtime_checkable
 
 from .frames import Frame
@@ -43,6 +43,14 @@ class LinkEndpoint(Protocol):
 
     def note_identities(self, count: int) -> None:
         """How many identities act over it now: a transport may be stricter with a peer that has proven none."""
+
+
+@runtime_checkable
+class Attended(Protocol):
+    """An end of a link that can hand a frame over at once, where a frame takes no reading from a medium."""
+
+    def attend(self, receive: Callable[[Frame], None]) -> None:
+        """Whenever the reader of `frames` is asleep, a frame may be given to `receive` instead."""
 
 
 @runtime_checkable
