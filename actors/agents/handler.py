@@ -75,8 +75,9 @@ async def _take_turn(envelope: Envelope, client: AgentClient) -> None:
         if envelope.event_type == EV_TURN_SKIPPED and not await _is_expected(envelope, client):
             return
         await _reply(envelope, client, Session(client, metadata))
-    except SessionClosedError:
-        return  # it ended while the agent was thinking: nobody waits for the reply
+    except SessionClosedError as error:
+        if error.details.get("session_id", envelope.session_id) != envelope.session_id:
+            raise  # another session of the agent's own making: that is a failure of its turn
 
 
 async def _is_answered(envelope: Envelope, client: AgentClient) -> bool:

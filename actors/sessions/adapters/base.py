@@ -68,6 +68,9 @@ class SessionAdapter:
 
     def render(self, envelope: Envelope) -> str:
         """The envelope as text for a reader; empty where it says nothing to one."""
+        if envelope.event_type == EV_HANDOFF and not envelope.text:
+            reason = envelope.event_data.get("reason")
+            return f"[Handed off] {reason}" if isinstance(reason, str) and reason else "[Handed off]"
         return envelope.text if envelope.event_type in (EV_TEXT, EV_HANDOFF) else ""
 
 
