@@ -29,7 +29,8 @@ from ..actors.sessions.expectations import (
     seconds_of,
     start_activity,
 )
-from ..actors.sessions.lifecycle import Close, Live, Note, begin, fold
+from ..actors.sessions.judging import Close, Note
+from ..actors.sessions.lifecycle import Live, begin, fold
 from ..actors.sessions.metadata import Expectation, SessionState
 from ..mailbox.clock import Clock, parse_iso
 from ..mailbox.codec import decode_envelope

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from ..actors.sessions.metadata import SessionMetadata
 from ..mailbox.errors import AgorioError, InvalidInput
-from .records import from_bytes
+from .records import StoredSession, from_bytes
 from .session import SessionCell
-from .sessions import Sessions, StoredSession
+from .sessions import Sessions
 from .stores.protocol import KnowledgeStore
 
 STATES = ("open", "pending", "active", "closing", "closed", "expired")

@@ -12,7 +12,7 @@ import trio
 from ..actors.sessions import operations as ops
 from ..actors.sessions.credentials import Challenge
 from ..actors.sessions.identity import KINDS, Passport, Resume, check_name
-from ..actors.sessions.lifecycle import Note, check_member, check_open, judge
+from ..actors.sessions.judging import Note, check_member, check_open, judge
 from ..actors.sessions.metadata import SessionMetadata
 from ..actors.sessions.rule import Rule
 from ..mailbox.envelope import Envelope

@@ -14,8 +14,7 @@ import trio
 
 from ..actors.sessions.tasks import TaskMetadata
 from ..mailbox.errors import AgorioError, StoreError
-from .records import StoredAgent, from_bytes
-from .sessions import StoredSession
+from .records import StoredAgent, StoredSession, from_bytes
 from .stores.damage import CheckedStore
 from .stores.protocol import Document
 

@@ -13,7 +13,8 @@ import attrs
 import trio
 
 from ..actors.sessions.adapters.base import SessionAdapter
-from ..actors.sessions.lifecycle import Live, Step, snapshot
+from ..actors.sessions.judging import Step
+from ..actors.sessions.lifecycle import Live, snapshot
 from ..actors.sessions.metadata import SessionMetadata, SessionSetup, SessionState
 from ..mailbox.codec import encode_envelope
 from ..mailbox.envelope import Envelope

@@ -21,8 +21,8 @@ from .connections import Connection
 from .directory import Directory
 from .door import Row
 from .log_writer import LogWriter
-from .records import from_bytes, to_bytes
-from .sessions import Sessions, StoredSession
+from .records import StoredSession, from_bytes, to_bytes
+from .sessions import Sessions
 from .stores.protocol import Put
 from .tasks import Done, RunningTask, TaskTable
 

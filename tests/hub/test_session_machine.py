@@ -24,8 +24,7 @@ from agorio.actors.sessions.metadata import SessionMetadata
 from agorio.actors.sessions.rule import InboxBlock, RateBlock, Rule
 from agorio.hub.hub import Hub
 from agorio.hub.inbox import Redelivery
-from agorio.hub.records import from_bytes
-from agorio.hub.sessions import StoredSession
+from agorio.hub.records import StoredSession, from_bytes
 from agorio.hub.stores.memory import MemoryKnowledgeStore
 from agorio.hub.stores.protocol import KnowledgeStore
 from agorio.mailbox.codec import decode_envelope
