@@ -57,6 +57,16 @@ class SessionCell:
         """What was fixed at opening."""
         return self.live.setup
 
+    @property
+    def participants(self) -> tuple[str, ...]:
+        """The members' ids, the creator first."""
+        return self.live.setup.participants
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether what is durable has ended for good."""
+        return self.live.terminal
+
     def metadata(self) -> SessionMetadata:
         """A snapshot of what is durable."""
         return snapshot(self.live, self.adapter)

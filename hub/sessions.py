@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import attrs
+import trio
 
 from ..actors.sessions.adapters.registry import AdapterRegistry
 from ..actors.sessions.handoff import resolve_target
@@ -33,13 +34,15 @@ from .audit import AuditLog, AuditRecord
 from .delivery import Delivery
 from .desk import is_counted
 from .directory import Directory, Entry
+from .dormant import Dormant, bookmark_of, outline_of
 from .governance import Governance, Grant
 from .log_writer import LogWriter
 from .records import StoredSession, to_bytes
 from .session import Answer, SessionCell, Work
 from .session_log import SessionLog
 from .session_table import SessionTable
-from .stores.protocol import Change, Put
+from .snapshots import Snapshots
+from .stores.protocol import Change, NowaitStore, Put
 
 if TYPE_CHECKING:
     from .tasks import TaskTable
@@ -51,6 +54,7 @@ class Sessions(SessionTable):
     """The sessions of one hub."""
 
     tasks: TaskTable
+    due_of: Callable[[str], float | None]
 
     def __init__(
         self,
@@ -64,7 +68,7 @@ class Sessions(SessionTable):
         adapters: AdapterRegistry,
         on_envelope: Callable[[SessionCell, Envelope], None],
     ) -> None:
-        super().__init__(writer.store, directory, adapters)
+        super().__init__(writer.store, directory, adapters, Snapshots(writer.store, writer))
         self._writer = writer
         self._audit = audit
         self._clock = clock
@@ -72,6 +76,7 @@ class Sessions(SessionTable):
         self._governance = governance
         self._on_envelope = on_envelope
         self.delivery = Delivery(directory, self, writer, clock)
+        self._is_nowait = isinstance(writer.store, NowaitStore)
         self.total_accepted = 0
         self._delivering = False
         self._later: deque[Callable[[], None]] = deque()
@@ -97,12 +102,13 @@ class Sessions(SessionTable):
         key, append = setup.session_id, cell.append_of(result)
         stored = Put(append.stream, to_bytes(StoredSession(setup)), 0)  # the document has the stream's name
         self._cells[key] = cell
-        self._enrol(cell)
+        self.enrol(cell)
 
         def done(error: AgorioError | None) -> None:
             cell.failure = error
 
-        self._commit(cell, Work(result, append, None, (stored, Put(f"open/{key}", b"")), (record,), done))
+        outline = Put(f"open/{key}", outline_of(setup).to_bytes())
+        self._commit(cell, Work(result, append, None, (stored, outline), (record,), done))
         if cell.failure is not None:
             raise cell.failure
         return cell
@@ -235,6 +241,7 @@ class Sessions(SessionTable):
 
     def _committed(self, cell: SessionCell, work: Work, audits: tuple[object, ...], *, ended: bool) -> None:
         cell.live = work.step.live
+        cell.log.newest_id = work.step.envelopes[-1].envelope_id
         if cell.tail.sequence == cell.live.sequence:
             cell.tail = cell.live
         self.total_accepted += len(work.step.envelopes)
@@ -245,7 +252,34 @@ class Sessions(SessionTable):
         self._deliver(cell, work)
         cell.handshake_over()
         if ended:
+            self.snapshots.write_all([cell])
             self.delivery.retire_if_settled(cell)
+        if cell.session_id in self._cells:
+            self.snapshots.note(cell)
+            if not self._is_nowait:  # where opening costs no reading, bookmarks are written on closing only
+                self.keep_bookmark(cell)
+
+    async def leave(self) -> None:
+        """The hub is closing: leave what spares the next one folding. If cancelled: the next one folds more."""
+        cells = self.cells()
+        self.snapshots.write_all(cells)
+        for cell in cells:
+            self.keep_bookmark(cell)
+        await trio.lowlevel.checkpoint()
+
+    def keep_bookmark(self, held: SessionCell | Dormant) -> None:
+        """Write soon where the session stands; an older bookmark costs a fold at the next opening, nothing else."""
+        session_id = held.session_id
+        self._writer.put_lazily(f"cursor/{session_id}", lambda: self._bookmark(session_id))
+
+    def _bookmark(self, session_id: str) -> bytes | None:
+        """As it is when it is written; None removes that of a session which has gone meanwhile."""
+        held = self.held(session_id)
+        if held is None:
+            return None
+        if isinstance(held, Dormant):
+            return held.bookmark().to_bytes()
+        return bookmark_of(held.live, held.log, self.due_of(session_id)).to_bytes()
 
     def _deliver(self, cell: SessionCell, work: Work) -> None:
         is_outermost, self._delivering = not self._delivering, True

@@ -6,7 +6,7 @@ arrives where the live session was. What may be appended is judged in `judging.p
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 
@@ -153,9 +153,17 @@ def fold(live: Live, adapter: SessionAdapter, envelope: Envelope) -> Live:
     return attrs.evolve(live, **changes)
 
 
-def recipients(setup: SessionSetup, envelope: Envelope) -> tuple[str, ...]:
+class Membership(Protocol):
+    """Whatever knows who takes part."""
+
+    @property
+    def participants(self) -> tuple[str, ...]:
+        """The members' ids, the creator first."""
+
+
+def recipients(session: Membership, envelope: Envelope) -> tuple[str, ...]:
     """Who gets the envelope: its audience or everybody, the sender only where the hub spoke in its name."""
-    members = setup.participants if envelope.audience is None else envelope.audience
+    members = session.participants if envelope.audience is None else envelope.audience
     if envelope.event_type in HUB_EVENTS:
         return members
     sender = envelope.sender_id

@@ -253,8 +253,9 @@ class HubMachine(TrioStateMachine):
             return
         for entry in self.hub._open_services().directory:
             assert entry.inbox.pending == entry.inbox.desk.counted()
-            live = [cell for cell in self.hub._open_services().sessions.cells() if not cell.live.terminal]
-            assert entry.open_sessions == sum(cell.setup.creator_id == entry.agent_id for cell in live)
+            sessions = self.hub._open_services().sessions
+            live = [one for one in sessions.everything() if not one.is_terminal]
+            assert entry.open_sessions == sum(one.participants[0] == entry.agent_id for one in live)
 
     async def shutdown(self) -> None:
         if not hasattr(self, "hub"):

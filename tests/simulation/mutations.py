@@ -187,7 +187,7 @@ def capabilities_stay(patch: pytest.MonkeyPatch) -> None:
 
 @breaks("open_sessions_counted")
 def sessions_stay_charged(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(sessions.Sessions, "_ended", lambda self, cell: None)
+    patch.setattr(sessions.Sessions, "no_longer_open", lambda self, cell: None)
 
 
 @breaks("open_tasks_counted")
