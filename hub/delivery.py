@@ -72,7 +72,13 @@ class Delivery:
             self._sessions.forget(held)
             keys = self._sessions.snapshots.removal(session_id, held.log)
             gone = (Put(f"open/{session_id}", None), Put(f"cursor/{session_id}", None), *keys)
-            self._writer.submit(gone, _cursor_written)
+
+            def done(error: AgorioError | None) -> None:
+                if error is not None:  # the next hub takes it up again, and must know that all of it was handled
+                    body = self._sessions.bookmark(held)
+                    self._writer.put_lazily(f"cursor/{session_id}", lambda: body)
+
+            self._writer.submit(gone, done)
 
     async def restore(self, held: SessionCell | Dormant) -> None:
         """After a restart: put everything that is pending back into the inboxes. If cancelled: part of it is there."""
@@ -125,7 +131,3 @@ def expiry(envelope: Envelope) -> float | None:
     if envelope.ttl_seconds is None:
         return None
     return parse_iso(envelope.created_at) + envelope.ttl_seconds
-
-
-def _cursor_written(error: AgorioError | None) -> None:
-    """A cursor that was not written leads to a redelivery after a restart, never to a loss."""

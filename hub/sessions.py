@@ -275,11 +275,13 @@ class Sessions(SessionTable):
     def _bookmark(self, session_id: str) -> bytes | None:
         """As it is when it is written; None removes that of a session which has gone meanwhile."""
         held = self.held(session_id)
-        if held is None:
-            return None
+        return None if held is None else self.bookmark(held)
+
+    def bookmark(self, held: SessionCell | Dormant) -> bytes:
+        """Where a session stands."""
         if isinstance(held, Dormant):
             return held.bookmark().to_bytes()
-        return bookmark_of(held.live, held.log, self.due_of(session_id)).to_bytes()
+        return bookmark_of(held.live, held.log, self.due_of(held.session_id)).to_bytes()
 
     def _deliver(self, cell: SessionCell, work: Work) -> None:
         is_outermost, self._delivering = not self._delivering, True
