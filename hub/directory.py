@@ -90,6 +90,11 @@ class Directory:
         """The entry of an id, or None."""
         return self._by_id.get(agent_id)
 
+    def shared(self, agent_id: str) -> str:
+        """The one text of this id that everybody holds, where it is known: it may stand in thousands of sessions."""
+        entry = self._by_id.get(agent_id)
+        return agent_id if entry is None else entry.agent_id
+
     def entry(self, name_or_id: str) -> Entry:
         """The entry of an id or a name; an exact id wins. Raises `NotFoundError`."""
         entry = self._by_id.get(name_or_id) or self._by_id.get(self._ids.get(name_or_id, ""))

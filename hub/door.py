@@ -10,6 +10,7 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -139,10 +140,26 @@ class Door:
             raise BadFrame(f"a Send carries an Envelope, not a {type(envelope).__name__}")
         sender = self.acting(connection, envelope.sender_id)
         cell = self._services.sessions.resident(envelope.session_id)
-        if cell is None or (envelope.event_type == EV_TASK_STARTED and envelope.event_data.get("resume_from")):
+        if envelope.event_type == EV_TASK_STARTED and envelope.event_data.get("resume_from"):
             self._spawn(connection, frame.request_id, self._send_later, frame)
-            return
-        self._post(connection, frame, sender, cell)
+        elif cell is not None:
+            self._post(connection, frame, sender, cell)
+        elif self._services.sessions.held(envelope.session_id) is not None:
+            self._services.sessions.when_awake(envelope.session_id, partial(self._post_woken, connection, frame))
+        else:
+            self._spawn(connection, frame.request_id, self._send_later, frame)
+
+    def _post_woken(
+        self, connection: Connection, frame: SendFrame, cell: SessionCell | None, error: AgorioError | None
+    ) -> None:
+        """The session has been folded; whoever has sent to it meanwhile comes in the order of sending."""
+        if cell is None:
+            self._refuse(connection, frame.request_id, error or HubClosedError("the session is gone"), frame)
+        else:
+            self._guarded(connection, frame.request_id, partial(self._post_in, cell), frame)
+
+    def _post_in(self, cell: SessionCell, connection: Connection, frame: SendFrame) -> None:
+        self._post(connection, frame, self.acting(connection, frame.envelope.sender_id), cell)
 
     def _post(self, connection: Connection, frame: SendFrame, sender: Entry, cell: SessionCell) -> None:
         request_id = frame.request_id

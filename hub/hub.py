@@ -203,6 +203,7 @@ class Hub(Extensible):
         return [
             Child("log-writer", lambda: _Loop(services.writer.run, services.writer.flush), grace=settings.grace),
             Group(LISTENERS, max_restarts=1000),
+            Child("sessions", lambda: _Loop(services.sessions.run, services.sessions.leave), grace=settings.grace),
             Child("registry", Clerk, grace=settings.grace, capacity=100_000),
             Group("agents", max_restarts=1000),
             Group("connections", max_restarts=1000),
@@ -435,7 +436,7 @@ class Hub(Extensible):
         services = self._open_services()
         now = services.clock.time()
         services.tasks.sweep(now)
-        ended = sweep_ttl(services.sessions, now)
+        ended = await sweep_ttl(services.sessions, now)
         for entry in services.directory:
             if entry.inbox.expiring:
                 entry.inbox.expire(now)

@@ -39,7 +39,7 @@ class LogWriter:
         self._nowait: NowaitStore | None = store if isinstance(store, NowaitStore) else None
         self._queue: deque[Entry] = deque()
         self._wake = trio.Event()
-        self._lazy: dict[str, Callable[[], bytes]] = {}
+        self._lazy: dict[str, Callable[[], bytes | None]] = {}
         self._lazy_due_at = math.inf
         self._closed = False
         self.total_commits = 0
@@ -56,8 +56,8 @@ class LogWriter:
         self._queue.append((changes, done))
         self._wake.set()
 
-    def put_lazily(self, key: str, body: Callable[[], bytes]) -> None:
-        """Write a document with a commit in a moment; the newest of several bodies is written.
+    def put_lazily(self, key: str, body: Callable[[], bytes | None]) -> None:
+        """Write a document with a commit in a moment; the newest of several bodies is written; None removes it.
 
         For what may be lost without harm, such as a cursor: losing one leads to a redelivery.
         """
@@ -126,7 +126,7 @@ class LogWriter:
             return [*entries, *batch]  # first, so that who waits for a flush waits for them too
         return batch
 
-    def _lazy_done(self, key: str, body: Callable[[], bytes], error: AgorioError | None) -> None:
+    def _lazy_done(self, key: str, body: Callable[[], bytes | None], error: AgorioError | None) -> None:
         """What a full disk refused is tried again; what can never be written is let go."""
         if type(error) is StoreError:
             self._lazy.setdefault(key, body)

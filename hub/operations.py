@@ -12,7 +12,7 @@ import trio
 from ..actors.sessions import operations as ops
 from ..actors.sessions.credentials import Challenge
 from ..actors.sessions.identity import KINDS, Passport, Resume, check_name
-from ..actors.sessions.lifecycle import Note, check_member, check_open, judge
+from ..actors.sessions.judging import Note, check_member, check_open, judge
 from ..actors.sessions.metadata import SessionMetadata
 from ..actors.sessions.rule import Rule
 from ..mailbox.envelope import Envelope
@@ -21,6 +21,7 @@ from ..mailbox.events import AUDIT_KIND_ACTOR_RESTARTED, AUDIT_KIND_TURN_FAILED,
 from .connections import Connection
 from .directory import SORTS, may_talk
 from .door import Row, member_of
+from .session import SessionCell
 
 if TYPE_CHECKING:
     from .services import Services
@@ -80,6 +81,7 @@ class Operations:
     async def register(self, connection: Connection, op: ops.Register) -> ops.Registered:
         """Register and bind."""
         registered, entry = await self._services.registry.register(op)
+        await self._services.registry.wake_sessions(entry, pending_only=True)
         connection.bind(entry, op.window)
         return registered
 
@@ -93,8 +95,8 @@ class Operations:
 
     def watch(self, connection: Connection, op: ops.Watch) -> None:
         """Push one session through."""
-        cell = self._services.sessions.resident(op.session_id)
-        if cell is not None and op.agent_id in cell.setup.participants:  # from any other nothing can come
+        held = self._services.sessions.held(op.session_id)
+        if held is not None and op.agent_id in held.participants:  # from any other nothing can come
             connection.bound[op.agent_id].inbox.watch(op.session_id)
 
     def get_agent(self, connection: Connection, op: ops.GetAgent) -> Passport:
@@ -268,13 +270,21 @@ class Operations:
         check_member(cell.live, op.agent_id)
         self._services.skip_turn(cell, op.agent_id, op.reason[:MAX_MESSAGE])
 
-    def await_reply(self, connection: Connection, op: ops.AwaitReply) -> None:
-        """A turn begins to wait. A session that is not in memory has ended: nobody waits there."""
+    def await_reply(self, connection: Connection, op: ops.AwaitReply) -> Awaitable[None] | None:
+        """A turn begins to wait. A session without work left has ended: nobody waits there."""
         cell = self._services.sessions.resident(op.session_id)
-        if cell is not None:
-            check_member(cell.live, op.agent_id)
-            connection.on_unbind = self._services.waits.gone
-            self._services.waits.begin(cell, op.agent_id, op.after)
+        if cell is None:
+            return self._await_later(connection, op) if self._services.sessions.held(op.session_id) else None
+        self._await_in(connection, op, cell)
+        return None
+
+    def _await_in(self, connection: Connection, op: ops.AwaitReply, cell: SessionCell) -> None:
+        check_member(cell.live, op.agent_id)
+        connection.on_unbind = self._services.waits.gone
+        self._services.waits.begin(cell, op.agent_id, op.after)
+
+    async def _await_later(self, connection: Connection, op: ops.AwaitReply) -> None:
+        self._await_in(connection, op, await self._services.sessions.get(op.session_id))
 
     def await_over(self, connection: Connection, op: ops.AwaitOver) -> None:
         """A turn waits no longer."""

@@ -54,7 +54,7 @@ class HubStatistics:
     current_agents: int
     """Agents registered."""
     current_sessions: int
-    """Sessions in memory: all with work left."""
+    """Sessions with work left, folded or not."""
     current_tasks: int
     """Running tasks."""
     current_connections: int
@@ -86,7 +86,7 @@ def health_of(services: Services, top: Supervisor) -> Health:
         reasons=tuple(reasons),
         durable=services.store.durable,
         registered_agents=len(entries),
-        active_sessions=sum(not cell.live.terminal for cell in services.sessions.cells()),
+        active_sessions=services.sessions.count_open(),
         pending_deliveries=sum(pending),
         deepest_inbox=max(pending, default=0),
         sweepers=up,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 from collections import deque
@@ -21,12 +22,13 @@ from ..mailbox.box import Statistics
 from ..mailbox.clock import Clock
 from ..mailbox.envelope import Envelope
 from ..mailbox.errors import AgorioError, InvalidInput
-from ..mailbox.events import AUDIT_KIND_DEAD_LETTER, EV_SESSION_OPENED
+from ..mailbox.events import AUDIT_KIND_DEAD_LETTER, AUDIT_KIND_QUARANTINED, EV_SESSION_OPENED
 from ..mailbox.ids import IdGenerator
 from .audit import AuditLog, AuditRecord
 from .auth import AuthRegistry
 from .dead_letters import DeadLetters
 from .directory import Directory, Entry, may_talk
+from .dormant import Woken
 from .events import EnvelopeAccepted, InboxPressure, SessionOpened, event_of
 from .expectations import Expectations
 from .governance import Arbiter, Governance
@@ -47,6 +49,7 @@ from .tasks import TaskTable
 from .waits import Waits
 
 MAX_REASON = 500
+_log = logging.getLogger("agorio.hub")
 
 
 @attrs.frozen
@@ -133,6 +136,8 @@ class Services:
         self.registry.owner_gone = self.tasks.owner_gone
         self.expectations = Expectations(self.sessions, self.audit, self.writer, clock)
         self.expectations.skip_turn = self.skip_turn
+        self.sessions.due_of = self.expectations.due_of
+        self.sessions.on_quarantined = self.set_aside
         self.handshakes = Handshakes(
             directory=self.directory,
             sessions=self.sessions,
@@ -176,12 +181,19 @@ class Services:
             reason=reason,
             attempts=attempts,
         )
-        cell = self.sessions.resident(envelope.session_id)
-        if entry is None or cell is None:
+        held = self.sessions.held(envelope.session_id)
+        if entry is None or held is None or held.is_terminal:
             return
         if attempts or not entry.inbox.desk.has_cue(envelope.session_id):
             # What the letter belongs to goes on without it; not now, where deliveries of one step are half made.
-            self.sessions.soon(lambda: self.skip_turn(cell, agent_id, "failed"))
+            self.sessions.soon(lambda: self.sessions.when_awake(envelope.session_id, self._skip_failed(agent_id)))
+
+    def _skip_failed(self, agent_id: str) -> Woken:
+        def skip(cell: SessionCell | None, error: AgorioError | None) -> None:
+            if cell is not None:
+                self.skip_turn(cell, agent_id, "failed")
+
+        return skip
 
     def _under_pressure(self, agent_id: str, name: str, statistics: Statistics) -> None:
         self.total_pressure += 1
@@ -201,6 +213,12 @@ class Services:
             self.listeners.publish(EnvelopeAccepted(envelope))
             if envelope.event_type == EV_SESSION_OPENED:
                 self.listeners.publish(SessionOpened(envelope.session_id))
+
+    def set_aside(self, what: str, error: AgorioError) -> None:
+        """Something stored is unreadable: it is reported, and everything else works."""
+        _log.warning("%s is set aside: %s", what, error)
+        self.quarantined[what] = str(error)
+        self.audit.write(AUDIT_KIND_QUARANTINED, what=what, detail=str(error))
 
     # What several operations share.
 

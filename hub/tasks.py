@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
-from ..actors.sessions.lifecycle import Note, Post, Step
+from ..actors.sessions.judging import Note, Post, Step
 from ..actors.sessions.tasks import (
     TTL_EXPIRED,
     TaskMetadata,

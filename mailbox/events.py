@@ -77,5 +77,6 @@ AUDIT_KIND_TURN_FAILED: Final = "turn_failed"
 AUDIT_KIND_DEAD_LETTER: Final = "dead_letter"
 AUDIT_KIND_ACTOR_RESTARTED: Final = "actor_restarted"
 AUDIT_KIND_DENIED: Final = "denied"
+AUDIT_KIND_QUARANTINED: Final = "quarantined"
 
 __all__ = [name for name in dir() if name.startswith(("EV_", "AUDIT_KIND_"))]

@@ -13,13 +13,13 @@ from itertools import count
 import attrs
 
 from ..actors.sessions.adapters.base import SessionAdapter
-from ..actors.sessions.lifecycle import Close, Command, Invite, Live, Note, Post, begin, fold, recipients, step
+from ..actors.sessions.judging import Close, Command, Invite, Note, Post, step
+from ..actors.sessions.lifecycle import Live, begin, fold, recipients
 from ..actors.sessions.metadata import SessionSetup
 from ..actors.sessions.rule import AccessBlock, Rule, matches
 from ..hub.hub import Hub
-from ..hub.records import StoredAgent, converter, from_bytes
+from ..hub.records import StoredAgent, StoredSession, converter, from_bytes
 from ..hub.session import stream_of
-from ..hub.sessions import StoredSession
 from ..hub.stores.protocol import KnowledgeStore
 from ..mailbox.clock import parse_iso
 from ..mailbox.codec import decode_envelope, encode_envelope

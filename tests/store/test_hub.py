@@ -114,10 +114,10 @@ async def test_a_damaged_session_is_set_aside_and_the_rest_works(path: Path) -> 
             await session.send("hello")
     damage(path, first.session_id)
     async with hub_on(DiskKnowledgeStore(path)) as (hub, hc):
-        assert any(first.session_id in name for name in hub.health().quarantined)
-        assert hub.health().status == "degraded"
         with pytest.raises(QuarantinedError):
             await hub.read_wal(first.session_id)
+        assert any(first.session_id in name for name in hub.health().quarantined)
+        assert hub.health().status == "degraded"
         alice = await agent(hc, "alice")
         await hc.register(echo, Passport("bob"), handler=Inbox().handle, attach=True)
         text = Envelope(second.session_id, alice.agent_id, None, EV_TEXT, {"text": "still here"})
