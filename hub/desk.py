@@ -20,6 +20,7 @@ import attrs
 from ..mailbox.envelope import Envelope
 from ..mailbox.events import LIFECYCLE_EVENTS, SESSION_END, TASK_ENDS, TURN_EVENTS
 
+NONE: Final[frozenset[str]] = frozenset()
 UNCOUNTED = LIFECYCLE_EVENTS | TASK_ENDS
 
 
@@ -35,6 +36,8 @@ class Delivery:
     """How often it was pushed."""
     expires_at: float | None = None
     """When an undelivered envelope becomes a dead letter, seconds since 1970."""
+    failed: int = 0
+    """The last attempt whose failure was counted."""
 
 
 # Most deliveries go out as they come, so a line makes its queue when something has to wait. Until then it has this: it
@@ -104,11 +107,12 @@ class Line:
 class Desk:
     """Pending deliveries of one agent."""
 
-    __slots__ = ("_entries", "_express", "_heap", "_held", "_lines", "in_flight", "window")
+    __slots__ = ("_entries", "_express", "_heap", "_held", "_lines", "in_flight", "parked", "window")
 
     def __init__(self, window: int | None = None) -> None:
         self.window = window
         self.in_flight = 0
+        self.parked: frozenset[str] = NONE
         self._lines: dict[str, Line] = {}
         self._heap: list[tuple[int, int, str]] = []
         self._express: list[str] = []
@@ -127,7 +131,7 @@ class Desk:
         envelope = delivery.envelope
         if self._heap or self._express or not delivery.counted or envelope.session_id in self._lines:
             return False
-        if self.window is not None and self.in_flight >= self.window:
+        if (self.window is not None and self.in_flight >= self.window) or envelope.session_id in self.parked:
             return False
         line = self._lines[envelope.session_id] = Line()
         line.out[envelope.sequence] = delivery
@@ -179,7 +183,7 @@ class Desk:
         pushed: list[Delivery] = []
         for session_id in self._express:
             line = self._lines.get(session_id)
-            if line is not None and line.held_until <= now:
+            if line is not None and line.held_until <= now and session_id not in self.parked:
                 self._push_express(line, pushed)
         self._express.clear()
         while self._heap and (self.window is None or self.in_flight < self.window):
@@ -199,7 +203,7 @@ class Desk:
         if line is None or line.entry != entry:
             return
         line.entry = 0
-        if line.held_until > now or not line.queued:
+        if line.held_until > now or not line.queued or session_id in self.parked:
             return
         if line.counted_out and self.window is not None:
             return  # one at a time within a session; its acknowledgement gives the line a new entry
@@ -302,6 +306,23 @@ class Desk:
             else:
                 del self._lines[session_id]
         self.in_flight = 0
+
+    def park(self, session_id: str) -> None:
+        """Push nothing of this session until it is resumed."""
+        self.parked |= {session_id}
+
+    def resume(self, session_id: str) -> None:
+        """Push this session again."""
+        self.parked -= {session_id}
+        line = self._lines.get(session_id)
+        if line is not None:
+            self._enter_again(session_id, line)
+
+    def out_of(self, session_id: str, *, sequence: int = 0, envelope_id: str = "") -> Delivery | None:
+        """What is out of a session, by sequence or by envelope; None where that is not out."""
+        line = self._lines.get(session_id)
+        out = line.out.values() if line is not None else ()
+        return next((d for d in out if sequence == d.envelope.sequence or envelope_id == d.envelope.envelope_id), None)
 
     def set_window(self, window: int | None) -> None:
         """Change how many counted deliveries may be out at once."""

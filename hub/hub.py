@@ -307,6 +307,9 @@ class Hub(Readable, Operated, Extensible):
             self._services.audit.write(
                 AUDIT_KIND_ACTOR_RESTARTED, actor=event.name, incarnation=event.incarnation + 1, delay=event.delay
             )
+            group, _, name = event.name.removeprefix(f"{TOP}/").partition("/")
+            if group == "agents":
+                self._services.budgets.restarted(name)
         if isinstance(event, ActorCrash) and self._services is not None:
             self._services.crashes.append(f"{event.name}: {event.cause!r}")
         if self._user_sink is not None:

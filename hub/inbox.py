@@ -66,6 +66,7 @@ class Inbox:
         "connection",
         "desk",
         "expiring",
+        "is_parked",
         "mailbox",
         "overflow",
         "refuses",
@@ -99,6 +100,7 @@ class Inbox:
         self._kept = 0
         self._pumping = False
         self.expiring = False
+        self.is_parked = False
         self.refuses: Callable[[Envelope], str | None] = lambda envelope: None
         self._redelivery = redelivery
         self._dead = dead
@@ -157,6 +159,7 @@ class Inbox:
             expires_at is None
             and self.connection is not None
             and not self._pumping
+            and not self.is_parked
             and self.desk.pass_through(delivery)
         ):
             self._notify(delivery, self.connection)
@@ -216,7 +219,7 @@ class Inbox:
     def pump(self) -> None:
         """Push what may go out now."""
         connection = self.connection
-        if connection is None:
+        if connection is None or self.is_parked:
             return
         desk = self.desk
         if not desk.has_work or self._pumping:
@@ -233,6 +236,21 @@ class Inbox:
             self.disconnect(connection)
         finally:
             self._pumping = False
+
+    def park(self, session_id: str | None) -> None:
+        """Push nothing any more, or nothing of one session; everything is kept."""
+        if session_id is None:
+            self.is_parked = True
+        else:
+            self.desk.park(session_id)
+
+    def resume(self, session_id: str | None) -> None:
+        """Push again what has waited."""
+        if session_id is None:
+            self.is_parked = False
+        else:
+            self.desk.resume(session_id)
+        self.pump()
 
     # Receipts.
 
@@ -365,4 +383,6 @@ class InboxActor(Actor):
         connection = self._inbox.connection
         if connection is None:
             raise Refuse(f"agent {self._inbox.mailbox.name!r} is not connected; its sessions' mail waits for it")
+        if self._inbox.is_parked:
+            raise Refuse(f"agent {self._inbox.mailbox.name!r} is parked; the hub's operator has to resume it")
         return await connection.call(self._inbox.agent_id, message)

@@ -11,9 +11,13 @@ from ..actors.sessions.identity import Resume
 from ..actors.sessions.metadata import SessionMetadata
 from ..actors.sessions.rule import Rule
 from ..actors.sessions.typed import checked
+from ..mailbox.errors import InvalidInput
+from .budgets import BudgetReport
 
 if TYPE_CHECKING:
     from .services import Services
+
+MAX_REASON = 500
 
 
 class Operated:
@@ -43,3 +47,29 @@ class Operated:
     async def unregister(self, agent_id: str) -> None:
         """Strike an agent off. Raises `NotFoundError`. If cancelled: done wholly or not at all."""
         await self._open_services().registry.unregister(agent_id)
+
+    # Budgets.
+
+    def budget(self, name_or_id: str, *, session_id: str | None = None) -> BudgetReport:
+        """What an agent has used up, in all or in one open session. Raises `NotFoundError`."""
+        services = self._open_services()
+        return services.budgets.look(services.directory.entry(name_or_id), session_id)
+
+    async def park_agent(self, name_or_id: str, reason: str = "parked by the operator") -> BudgetReport:
+        """Hold an agent's mail and refuse what it begins, until `resume_agent`. Raises `NotFoundError`, `StoreError`.
+
+        If cancelled: it may be parked.
+        """
+        services = self._open_services()
+        if not isinstance(reason, str) or not 0 < len(reason) <= MAX_REASON:
+            raise InvalidInput(f"reason={reason!r:.80} must be a text of 1 to {MAX_REASON} characters", field="reason")
+        return await services.budgets.park(services.directory.entry(name_or_id), reason)
+
+    async def resume_agent(self, name_or_id: str, *, session_id: str | None = None, reset: bool = True) -> BudgetReport:
+        """Deliver a parked agent's mail again; with `session_id` where it is parked in that session only.
+
+        With `reset` a fresh budget begins. Without it what was used goes on counting, and `ConflictError` says where
+        that is still too much. One that is not parked is left as it is. If cancelled: it may be resumed.
+        """
+        services = self._open_services()
+        return await services.budgets.resume(services.directory.entry(name_or_id), session_id, reset=reset)

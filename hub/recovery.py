@@ -34,6 +34,7 @@ async def recover(services: Services) -> None:
     await _each(services, "agent/", _recover_agent)
     await _each(services, "observed/", _recover_track_record)
     await _each(services, "open/", _recover_session, LANES)
+    await services.budgets.recover()
     await _each(services, "running/", _recover_task)
     for entry in services.directory:
         services.ids.floor(entry.agent_id)

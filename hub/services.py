@@ -21,10 +21,11 @@ from ..mailbox.box import Statistics
 from ..mailbox.clock import Clock
 from ..mailbox.envelope import Envelope
 from ..mailbox.errors import AgorioError, InvalidInput
-from ..mailbox.events import AUDIT_KIND_DEAD_LETTER, EV_SESSION_OPENED
+from ..mailbox.events import AUDIT_KIND_DEAD_LETTER, EV_SESSION_OPENED, SESSION_END
 from ..mailbox.ids import IdGenerator
 from .audit import AuditLog, AuditRecord
 from .auth import AuthRegistry
+from .budgets import Budgets
 from .dead_letters import DeadLetters
 from .directory import Directory, Entry, may_talk
 from .events import EnvelopeAccepted, InboxPressure, SessionOpened, event_of
@@ -130,7 +131,9 @@ class Services:
             make_inbox=self._make_inbox,
         )
         self.waits = Waits(self.directory)
-        self.registry.owner_gone = self.tasks.owner_gone
+        self.budgets = Budgets(self)
+        self.registry.owner_gone = self._owner_gone
+        self.registry.rule_changed = self.budgets.judge
         self.expectations = Expectations(self.sessions, self.audit, self.writer, clock)
         self.expectations.skip_turn = self.skip_turn
         self.handshakes = Handshakes(
@@ -157,6 +160,10 @@ class Services:
         )
         inbox.refuses = partial(self._refuses, passport.agent_id)
         return inbox
+
+    def _owner_gone(self, entry: Entry) -> None:
+        self.tasks.owner_gone(entry)
+        self.budgets.gone(entry)
 
     def _refuses(self, recipient_id: str, envelope: Envelope) -> str | None:
         """Why a delivery that was accepted under earlier rules is not made any more."""
@@ -197,6 +204,8 @@ class Services:
         self.expectations.observe(cell, envelope)
         self.waits.hear(envelope)
         self.subscriptions.publish(envelope)
+        if cell.spent and envelope.event_type in SESSION_END:
+            self.budgets.session_over(cell)
         if self.listeners:
             self.listeners.publish(EnvelopeAccepted(envelope))
             if envelope.event_type == EV_SESSION_OPENED:
