@@ -190,6 +190,17 @@ class Inbox:
         self.expiring = self.expiring or expires_at is not None
         self.desk.add(Delivery(envelope, counted, attempt, expires_at))
 
+    def put_back(self, envelope: Envelope) -> None:
+        """Take up a delivery that was given up once: a redelivery, at its place, past the cap if need be.
+
+        Its TTL is not looked at again: the operator wants it handled all the same.
+        """
+        counted = is_counted(envelope)
+        if counted:
+            self.mailbox.lease_nowait(force=True)
+        self.desk.put_back(Delivery(envelope, counted, 1))
+        self.pump()
+
     # Delivery.
 
     def connect(self, connection: Connection, window: int | None) -> None:

@@ -13,6 +13,7 @@ from ..actors.sessions.rule import Rule
 from ..actors.sessions.typed import checked
 from ..mailbox.errors import InvalidInput
 from .budgets import BudgetReport
+from .dead_letters import DeadLetterRecord
 
 if TYPE_CHECKING:
     from .services import Services
@@ -47,6 +48,18 @@ class Operated:
     async def unregister(self, agent_id: str) -> None:
         """Strike an agent off. Raises `NotFoundError`. If cancelled: done wholly or not at all."""
         await self._open_services().registry.unregister(agent_id)
+
+    async def redeliver(self, letter: int | DeadLetterRecord) -> DeadLetterRecord:
+        """Put a dead letter back into its recipient's inbox, marked as a redelivery.
+
+        A letter is named by its record's `letter`, which is the sequence of its audit record. Raises `NotFoundError`
+        where that is no dead letter or its recipient is gone, `ConflictError` where it was redelivered before, and
+        `InboxFull`. If cancelled: it may have been put back.
+        """
+        number = letter.letter if isinstance(letter, DeadLetterRecord) else letter
+        if isinstance(number, bool) or not isinstance(number, int):
+            raise InvalidInput(f"letter={number!r:.80} must be the number of a dead letter", field="letter")
+        return await self._open_services().redeliveries.redeliver(number)
 
     # Budgets.
 

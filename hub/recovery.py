@@ -35,6 +35,7 @@ async def recover(services: Services) -> None:
     await _each(services, "observed/", _recover_track_record)
     await _each(services, "open/", _recover_session, LANES)
     await services.budgets.recover()
+    await services.redeliveries.recover()
     await _each(services, "running/", _recover_task)
     for entry in services.directory:
         services.ids.floor(entry.agent_id)

@@ -38,6 +38,7 @@ from .listing import list_sessions
 from .log_writer import LogWriter
 from .operations import check_search, probe, skip_note
 from .reader import Reader
+from .redeliveries import Redeliveries
 from .registry import Registry
 from .session import SessionCell
 from .sessions import Sessions
@@ -132,6 +133,7 @@ class Services:
         )
         self.waits = Waits(self.directory)
         self.budgets = Budgets(self)
+        self.redeliveries = Redeliveries(self)
         self.registry.owner_gone = self._owner_gone
         self.registry.rule_changed = self.budgets.judge
         self.expectations = Expectations(self.sessions, self.audit, self.writer, clock)
@@ -155,7 +157,7 @@ class Services:
             rule.inbox,
             self.settings.redelivery,
             dead=self._dead_letter,
-            settled=self.sessions.delivery.settled,
+            settled=self._settled,
             pressure=partial(self._under_pressure, passport.agent_id, passport.name),
         )
         inbox.refuses = partial(self._refuses, passport.agent_id)
@@ -165,16 +167,21 @@ class Services:
         self.tasks.owner_gone(entry)
         self.budgets.gone(entry)
 
+    def _settled(self, agent_id: str, envelope: Envelope) -> None:
+        self.sessions.delivery.settled(agent_id, envelope)
+        self.redeliveries.settled(agent_id, envelope)
+
     def _refuses(self, recipient_id: str, envelope: Envelope) -> str | None:
         """Why a delivery that was accepted under earlier rules is not made any more."""
         sender, recipient = self.directory.get(envelope.sender_id), self.directory.get(recipient_id)
         return may_talk(sender, recipient) if sender is not None and recipient is not None else None
 
     def _dead_letter(self, agent_id: str, envelope: Envelope, reason: str, attempts: int) -> None:
-        self.dead_letters.add(agent_id, envelope, reason, attempts)
+        number = self.dead_letters.add(agent_id, envelope, reason, attempts)
         entry = self.directory.get(agent_id)
-        self.audit.write(
+        self.audit.write_numbered(
             AUDIT_KIND_DEAD_LETTER,
+            number,
             agent_id=agent_id,
             name=entry.name if entry else None,
             session_id=envelope.session_id,
