@@ -145,7 +145,7 @@ from .hub.stores.check import check_store
 from .hub.stores.damage import Damage, Verification
 from .hub.stores.disk import DiskKnowledgeStore, DiskStatistics
 from .hub.stores.memory import MemoryKnowledgeStore
-from .hub.stores.protocol import Append, Document, KnowledgeStore, Put, Record
+from .hub.stores.protocol import Append, Document, KnowledgeStore, Put, Record, Trim
 from .hub.websocket import serve_ws
 from .mailbox.box import Mailbox, Statistics
 from .mailbox.envelope import Envelope, visible_to
@@ -477,6 +477,7 @@ __all__ = [
     "Transition",
     "TransitionGraph",
     "TreeNode",
+    "Trim",
     "TurnError",
     "TurnFailed",
     "UnsubscribeFrame",
