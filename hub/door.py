@@ -206,6 +206,8 @@ class Door:
         if frame.status == "ack":
             entry.inbox.ack(frame.session_id, frame.sequence)
         else:
+            # Counted first: whoever is parked by it gets nothing in its place.
+            self._services.budgets.failed_turn(entry, frame.session_id, sequence=frame.sequence)
             entry.inbox.nack(frame.session_id, frame.sequence, frame.reason)
 
     def _other(self, connection: Connection, frame: Any) -> None:

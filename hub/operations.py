@@ -10,6 +10,7 @@ import attrs
 import trio
 
 from ..actors.sessions import operations as ops
+from ..actors.sessions.budget import Usage, check_usage
 from ..actors.sessions.credentials import Challenge
 from ..actors.sessions.identity import KINDS, Passport, Resume, check_name
 from ..actors.sessions.judging import Note, check_member, check_open, judge
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from .services import Services
 
 MAX_MESSAGE = 500
+MAX_KEY = 200
 MAX_LISTED = 1000
 
 
@@ -62,6 +64,7 @@ class Operations:
             Row(ops.SetSkill, self.set_skill),
             Row(ops.SetRule, self.set_rule),
             Row(ops.ReportTurnFailure, self.report_turn_failure),
+            Row(ops.ReportUsage, self.report_usage),
             Row(ops.SkipTurn, self.skip_turn),
             Row(ops.AwaitReply, self.await_reply),
             Row(ops.AwaitOver, self.await_over),
@@ -221,6 +224,7 @@ class Operations:
         reason = may_talk(sender, target)
         if reason is not None:
             raise AccessDeniedError(reason, recipient=target.name)
+        services.governance.check_parked(sender)
         services.governance.take_token(sender)
         assert services.registry.agents is not None
         return services.registry.agents.ref(target.name)
@@ -244,8 +248,17 @@ class Operations:
 
     # Turns.
 
-    async def report_turn_failure(self, connection: Connection, op: ops.ReportTurnFailure) -> None:
-        """Audit a failed turn, and the restart of the agent's actor where there was one."""
+    def report_turn_failure(self, connection: Connection, op: ops.ReportTurnFailure) -> Awaitable[None]:
+        """Count and audit a failed turn, and the restart of the agent's actor where there was one.
+
+        It is counted at once: the negative receipt follows on its heels, and would not tell of the restart.
+        """
+        entry = self._services.directory.entry(op.agent_id)
+        restarts = int(op.incarnation > 0)
+        self._services.budgets.failed_turn(entry, op.session_id, envelope_id=op.envelope_id, restarts=restarts)
+        return self._audit_turn_failure(connection, op)
+
+    async def _audit_turn_failure(self, connection: Connection, op: ops.ReportTurnFailure) -> None:
         cell = await self._services.sessions.get(op.session_id)
         check_member(cell.live, op.agent_id)
         entry = self._services.directory.entry(op.agent_id)
@@ -263,6 +276,17 @@ class Operations:
             self._services.audit.write(
                 AUDIT_KIND_ACTOR_RESTARTED, actor=entry.name, agent_id=entry.agent_id, incarnation=op.incarnation
             )
+
+    async def report_usage(self, connection: Connection, op: ops.ReportUsage) -> None:
+        """Count what an agent has used, in its session too while that is open."""
+        cell = None
+        if op.session_id is not None:
+            loaded = await self._services.sessions.get(op.session_id)
+            check_member(loaded.live, op.agent_id)
+            cell = self._services.sessions.resident(op.session_id)
+        entry = self._services.directory.entry(op.agent_id)
+        usage = check_usage(Usage(tokens=op.tokens, cost=op.cost))
+        await self._services.budgets.report(entry, usage, cell, op.key[:MAX_KEY])
 
     async def skip_turn(self, connection: Connection, op: ops.SkipTurn) -> None:
         """Give up one's turn, if it is one's turn."""

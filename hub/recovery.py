@@ -38,6 +38,8 @@ async def recover(services: Services) -> None:
     await _each(services, "agent/", _recover_agent)
     await _each(services, "observed/", _recover_track_record)
     await _recover_sessions(services)
+    await services.budgets.recover()
+    await services.redeliveries.recover()
     await _each(services, "running/", _recover_task)
     for entry in services.directory:
         services.ids.floor(entry.agent_id)

@@ -110,6 +110,7 @@ class Registry:
         self.agents: Supervisor | None = None
         self.ask: Callable[[Any], Any] | None = None
         self.owner_gone: Callable[[Entry], None] = lambda entry: None
+        self.rule_changed: Callable[[Entry], None] = lambda entry: None
 
     async def _in_turn(self, work: Callable[[], Any]) -> Any:
         assert self.ask is not None
@@ -240,6 +241,7 @@ class Registry:
             self._governance.follow_rate(entry)
             entry.inbox.set_block(stored.rule.inbox)
             self._withdraw(entry)
+            self.rule_changed(entry)
 
     def _withdraw(self, entry: Entry) -> None:
         """A rule has changed: what waits in an inbox and is not allowed any more is not delivered."""

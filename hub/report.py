@@ -35,6 +35,8 @@ class Health:
     """Sweepers that are running."""
     quarantined: tuple[str, ...]
     """Documents and sessions that are set aside."""
+    parked_agents: tuple[str, ...] = ()
+    """Names of agents that wait for an operator to resume them, in all their sessions or in some."""
 
 
 @attrs.frozen
@@ -91,6 +93,7 @@ def health_of(services: Services, top: Supervisor) -> Health:
         deepest_inbox=max(pending, default=0),
         sweepers=up,
         quarantined=tuple(quarantined),
+        parked_agents=tuple(sorted(entry.name for entry in entries if is_parked(entry))),
     )
 
 
@@ -112,6 +115,11 @@ def statistics_of(services: Services, top: Supervisor) -> HubStatistics:
     )
 
 
+def is_parked(entry: Entry) -> bool:
+    """Whether the agent waits for an operator, anywhere."""
+    return entry.account.parked is not None or bool(entry.inbox.desk.parked)
+
+
 def agent_info(entry: Entry) -> AgentInfo:
     """What the operator sees of an agent."""
     return AgentInfo(
@@ -122,4 +130,6 @@ def agent_info(entry: Entry) -> AgentInfo:
         pending=entry.inbox.pending,
         max_pending=entry.rule.inbox.max_pending,
         open_sessions=entry.open_sessions,
+        parked=None if entry.account.parked is None else entry.account.parked.reason,
+        parked_in=tuple(sorted(entry.inbox.desk.parked)),
     )

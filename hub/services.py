@@ -22,10 +22,11 @@ from ..mailbox.box import Statistics
 from ..mailbox.clock import Clock
 from ..mailbox.envelope import Envelope
 from ..mailbox.errors import AgorioError, InvalidInput
-from ..mailbox.events import AUDIT_KIND_DEAD_LETTER, AUDIT_KIND_QUARANTINED, EV_SESSION_OPENED
+from ..mailbox.events import AUDIT_KIND_DEAD_LETTER, AUDIT_KIND_QUARANTINED, EV_SESSION_OPENED, SESSION_END
 from ..mailbox.ids import IdGenerator
 from .audit import AuditLog, AuditRecord
 from .auth import AuthRegistry
+from .budgets import Budgets
 from .dead_letters import DeadLetters
 from .directory import Directory, Entry, may_talk
 from .dormant import Woken
@@ -39,6 +40,7 @@ from .listing import list_sessions
 from .log_writer import LogWriter
 from .operations import check_search, probe, skip_note
 from .reader import Reader
+from .redeliveries import Redeliveries
 from .registry import Registry
 from .session import SessionCell
 from .sessions import Sessions
@@ -133,7 +135,10 @@ class Services:
             make_inbox=self._make_inbox,
         )
         self.waits = Waits(self.directory)
-        self.registry.owner_gone = self.tasks.owner_gone
+        self.budgets = Budgets(self)
+        self.redeliveries = Redeliveries(self)
+        self.registry.owner_gone = self._owner_gone
+        self.registry.rule_changed = self.budgets.judge
         self.expectations = Expectations(self.sessions, self.audit, self.writer, clock)
         self.expectations.skip_turn = self.skip_turn
         self.sessions.due_of = self.expectations.due_of
@@ -157,11 +162,19 @@ class Services:
             rule.inbox,
             self.settings.redelivery,
             dead=self._dead_letter,
-            settled=self.sessions.delivery.settled,
+            settled=self._settled,
             pressure=partial(self._under_pressure, passport.agent_id, passport.name),
         )
         inbox.refuses = partial(self._refuses, passport.agent_id)
         return inbox
+
+    def _owner_gone(self, entry: Entry) -> None:
+        self.tasks.owner_gone(entry)
+        self.budgets.gone(entry)
+
+    def _settled(self, agent_id: str, envelope: Envelope) -> None:
+        self.sessions.delivery.settled(agent_id, envelope)
+        self.redeliveries.settled(agent_id, envelope)
 
     def _refuses(self, recipient_id: str, envelope: Envelope) -> str | None:
         """Why a delivery that was accepted under earlier rules is not made any more."""
@@ -169,10 +182,11 @@ class Services:
         return may_talk(sender, recipient) if sender is not None and recipient is not None else None
 
     def _dead_letter(self, agent_id: str, envelope: Envelope, reason: str, attempts: int) -> None:
-        self.dead_letters.add(agent_id, envelope, reason, attempts)
+        number = self.dead_letters.add(agent_id, envelope, reason, attempts)
         entry = self.directory.get(agent_id)
-        self.audit.write(
+        self.audit.write_numbered(
             AUDIT_KIND_DEAD_LETTER,
+            number,
             agent_id=agent_id,
             name=entry.name if entry else None,
             session_id=envelope.session_id,
@@ -209,6 +223,8 @@ class Services:
         self.expectations.observe(cell, envelope)
         self.waits.hear(envelope)
         self.subscriptions.publish(envelope)
+        if cell.spent and envelope.event_type in SESSION_END:
+            self.budgets.session_over(cell)
         if self.listeners:
             self.listeners.publish(EnvelopeAccepted(envelope))
             if envelope.event_type == EV_SESSION_OPENED:

@@ -78,5 +78,9 @@ AUDIT_KIND_DEAD_LETTER: Final = "dead_letter"
 AUDIT_KIND_ACTOR_RESTARTED: Final = "actor_restarted"
 AUDIT_KIND_DENIED: Final = "denied"
 AUDIT_KIND_QUARANTINED: Final = "quarantined"
+AUDIT_KIND_AGENT_PARKED: Final = "agent_parked"
+AUDIT_KIND_AGENT_RESUMED: Final = "agent_resumed"
+AUDIT_KIND_REDELIVERED: Final = "redelivered"
+AUDIT_KIND_ARCHIVED: Final = "archived"
 
 __all__ = [name for name in dir() if name.startswith(("EV_", "AUDIT_KIND_"))]

@@ -14,7 +14,9 @@ import attrs
 import trio
 
 from ...mailbox.envelope import Envelope
+from ...mailbox.errors import InvalidInput
 from ...mailbox.events import EV_SESSION_INVITE, INVITE_ANSWERS
+from ..sessions.budget import reported
 from ..sessions.graph import TransitionGraph
 from ..sessions.identity import Passport, Resume, ResumeExample
 from ..sessions.metadata import Expectation, SessionMetadata
@@ -23,6 +25,7 @@ from ..sessions.operations import (
     CloseSession,
     OpenSession,
     Registered,
+    ReportUsage,
     SetResume,
     SetRule,
     SetSkill,
@@ -79,6 +82,7 @@ class AgentClient(TaskOwner):
     __slots__ = (
         "agent",
         "asker",
+        "count_reports",
         "passport",
         "resume",
         "rule",
@@ -105,6 +109,7 @@ class AgentClient(TaskOwner):
         self.resume: Resume = registered.resume
         self.rule: Rule = registered.rule
         self.view = view
+        self.count_reports = 0
         self.views: dict[str, ViewPolicy | str] | None = None
 
     def __repr__(self) -> str:
@@ -269,6 +274,27 @@ class AgentClient(TaskOwner):
         """Tighten the rule. If cancelled: it may have been replaced."""
         self.rule = await self.connection.request(SetRule(self.agent_id, rule))
         return self.rule
+
+    async def report_usage(self, usage: Any, *, session_id: str | None = None, key: str | None = None) -> None:
+        """Tell the hub what was used up: `{"input_tokens": …, "output_tokens": …, "cost": …}`, or `total_tokens`.
+
+        The default handler does this with a reply that has a `usage`. Inside a turn it counts for that session. It is
+        counted once per `key`, whatever is retried; without one every call is a report of its own. Raises
+        `InvalidInput` for what is negative or no number.
+
+        If cancelled: it may have been counted; report it again with the same `key`.
+        """
+        used, turn = reported(usage), turn_of(self)
+        if used is None:
+            raise InvalidInput("usage has none of total_tokens, input_tokens, output_tokens and cost", field="usage")
+        if session_id is None and turn is not None:
+            session_id = turn.envelope.session_id
+        self.count_reports += 1
+        if key is None:
+            # Never given twice: by the time of this connection's greeting, and counted from there.
+            welcome = self.connection.welcome
+            key = f"{'' if welcome is None else welcome.hub_time}/{self.count_reports}"
+        await self.connection.request(ReportUsage(self.agent_id, used.tokens, used.cost, session_id, key))
 
     # Its end.
 

@@ -13,6 +13,7 @@ import trio
 from ...mailbox.envelope import Envelope
 from ...mailbox.errors import AccessDeniedError, InboxFull, InvalidInput, RateLimited, SessionClosedError
 from ...mailbox.events import EV_SESSION_INVITE, EV_TURN_SKIPPED, TURN_EVENTS
+from ..sessions.budget import reported
 from ..sessions.metadata import SessionMetadata
 from ..sessions.operations import FindByCausation, SkipTurn
 from .delegation import capability_of
@@ -99,6 +100,9 @@ async def _reply(envelope: Envelope, client: AgentClient, session: Session) -> N
     stream, text = await _project(envelope, client, session.metadata)
     turn = turn_of(client) or Turn(client, envelope)
     reply = await _ask(client, session, turn, envelope, stream, text) if text else None
+    # Before the reply: what was spent counts, whatever becomes of what it bought.
+    if (usage := getattr(reply, "usage", None)) is not None and reported(usage) is not None:
+        await client.report_usage(usage)
     adapter = client.hub_client.adapter(session.metadata.manifest)
     utterance, audience = final_words(turn, reply, session.metadata, adapter)
     if utterance is not None:

@@ -46,6 +46,7 @@ from .operations_sessions import (
     ReadContext,
     ReadWal,
     ReportTurnFailure,
+    ReportUsage,
     SkipTurn,
 )
 from .operations_tasks import (
@@ -103,6 +104,7 @@ __all__ = [
     "Registered",
     "ReportMirrorFailure",
     "ReportTurnFailure",
+    "ReportUsage",
     "Result",
     "SetResume",
     "SetRule",

@@ -145,6 +145,23 @@ class ReportTurnFailure(Operation):
 
 
 @attrs.frozen
+class ReportUsage(Operation):
+    """Tell the hub what the agent has used up; it counts against the agent's budget. Result: None, once durable."""
+
+    op: ClassVar[str] = "report_usage"
+    agent_id: str
+    """Who."""
+    tokens: int = 0
+    """Tokens, at least 0."""
+    cost: float = 0.0
+    """Money, at least 0."""
+    session_id: str | None = None
+    """For which session; None is for none in particular."""
+    key: str = ""
+    """Names the report: one that comes again with the same key counts once."""
+
+
+@attrs.frozen
 class SkipTurn(Operation):
     """Give up one's turn; the hub records it and the next speaker goes on.
 

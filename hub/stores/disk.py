@@ -16,7 +16,7 @@ import trio
 from ...mailbox.errors import InvalidInput, QuarantinedError, StoreError
 from .damage import Damage, Verification
 from .disk_errors import DISK_ERRORS, BrokenConnection, as_store_error, is_full
-from .disk_index import Index, slice_of
+from .disk_index import Index
 from .disk_pace import no_time_passes, pace
 from .disk_reader import PAGE, Reader, Unreadable
 from .disk_schema import Connect, connect
@@ -145,10 +145,10 @@ class DiskKnowledgeStore:
         if is_due(index):
             await self._tidy(index)
         plan = index.plan(changes)
-        if not plan.log and not plan.documents:
+        if not plan.log and not plan.documents and not plan.trims:
             await trio.lowlevel.checkpoint()
             return
-        await self._write(index, self._writer.write, plan)
+        await self._write(index, self._writer.write, plan, index if plan.marks else None)
         index.apply(plan)
         self._counts[0] += 1
         self._failures = 0
@@ -207,13 +207,14 @@ class DiskKnowledgeStore:
     async def _read(
         self, reader: Reader, limiter: trio.CapacityLimiter, name: str, after: int, limit: int | None
     ) -> list[Record]:
-        index, after = self._opened(), max(after, 0)
+        index = self._opened()
         index.check("stream", name)
         stream, found = index.streams.get(name), list[Record]()
         if stream is None:
             return found
-        left = len(stream.lsns) - after if limit is None else limit
-        while left > 0 and (lsns := slice_of(stream.lsns, after, min(left, PAGE))):
+        after = max(after, stream.base, 0)
+        left = stream.last - after if limit is None else limit
+        while left > 0 and (lsns := stream.rows(after, min(left, PAGE))):
             try:
                 page = await self._in_thread(limiter, reader.records, stream.id, after, lsns)
             except Unreadable as exc:
@@ -229,7 +230,7 @@ class DiskKnowledgeStore:
         index = self._opened()
         index.check("stream", stream)
         known = index.streams.get(stream)
-        return len(known.lsns) if known else 0
+        return known.last if known else 0
 
     async def get(self, key: str) -> Document | None:
         """One document, checked. Raises `QuarantinedError`, `StoreError`. If cancelled: nothing has changed."""

@@ -56,7 +56,20 @@ class Put:
     """The version that it must have (0: it must not exist); None writes whatever there is."""
 
 
-Change = Append | Put
+@attrs.frozen
+class Trim:
+    """Let the oldest records of a stream go, for good: they are kept elsewhere. The numbering goes on as before.
+
+    A stream that is not there comes into being, empty, with `through` as the number of its newest record.
+    """
+
+    stream: str
+    """Which stream."""
+    through: int
+    """The newest record to let go; beyond the end, all that are durable go."""
+
+
+Change = Append | Put | Trim
 
 
 @runtime_checkable

@@ -40,7 +40,7 @@ class Medium:
     async def commit(self, changes: Sequence[Change]) -> None:
         await trio.sleep(0.01)
         for change in changes:
-            name = change.stream if isinstance(change, Append) else change.key
+            name = change.key if isinstance(change, Put) else change.stream
             if name in self.refusals:
                 raise self.refusals[name]
         await self.inner.commit(changes)

@@ -292,6 +292,7 @@ async def test_frames_that_come_with_the_handshake_wait_for_nobody() -> None:
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "open_session": {"creator_id": "{bob}", "type": "conversation", "participants": ["alice"]},
+    "report_usage": {"tokens": 1},
     "report_turn_failure": {"envelope_id": "e", "exc_type": "x", "exc_message": "y"},
     "observe_task": {"request": {"spec": {"title": "t"}}},
     "update_task": {"event_type": "ag2.task.progress", "event_data": {}},
