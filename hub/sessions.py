@@ -57,7 +57,7 @@ from .session_log import SessionLog
 from .stores.protocol import Change, Put
 
 if TYPE_CHECKING:
-    from .tasks import TaskTable
+    from .tasks import TaskTable, TaskWork
 
 PAGE = 1024
 LATE = 1.0
@@ -312,11 +312,11 @@ class Sessions:
 
         def done(error: AgorioError | None) -> None:
             if error is None:
-                self._committed(cell, work, audits, ended=result.live.terminal and not before.terminal)
+                self._committed(cell, work, audits, tasks, ended=result.live.terminal and not before.terminal)
             else:
                 error = self._failed(cell, work, error, epoch)
-            if tasks is not None:
-                self.tasks.settle(tasks, error)
+                if tasks is not None:
+                    self.tasks.settle(tasks, error)
             if work.done is not None:
                 work.done(error)
 
@@ -339,7 +339,9 @@ class Sessions:
         put = Put(f"session/{cell.session_id}", to_bytes(stored))
         return (*changes, put), (*audits, record)
 
-    def _committed(self, cell: SessionCell, work: Work, audits: tuple[object, ...], *, ended: bool) -> None:
+    def _committed(
+        self, cell: SessionCell, work: Work, audits: tuple[object, ...], tasks: TaskWork | None, *, ended: bool
+    ) -> None:
         cell.live = work.step.live
         if cell.tail.sequence == cell.live.sequence:
             cell.tail = cell.live
@@ -348,14 +350,16 @@ class Sessions:
             self._audit.committed(*audits)  # type: ignore[arg-type]  # made by AuditLog.record
         if ended:
             self._ended(cell)
-        self._deliver(cell, work)
+        self._deliver(cell, work, tasks)
         cell.handshake_over()
         if ended:
             self.delivery.retire_if_settled(cell)
 
-    def _deliver(self, cell: SessionCell, work: Work) -> None:
+    def _deliver(self, cell: SessionCell, work: Work, tasks: TaskWork | None) -> None:
         is_outermost, self._delivering = not self._delivering, True
         try:
+            if tasks is not None:
+                self.tasks.settle(tasks, None)  # first: what a failed delivery leads to may end them
             for envelope in work.step.envelopes:
                 self.delivery.deliver(cell, envelope, work.grant)
                 self._on_envelope(cell, envelope)
