@@ -57,6 +57,8 @@ class Handshakes:
         except trio.Cancelled:
             self._close(cell, "open_cancelled")
             raise
+        finally:
+            cell.opened = None  # nobody waits any more, even where the end that follows is refused by the store
         return self._outcome(cell)
 
     def _timeout(self, op: OpenSession) -> float:

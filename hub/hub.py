@@ -85,6 +85,7 @@ class Hub(Readable, Operated, Extensible):
         self._top: Supervisor | None = None
         self._exit: ManualExit | None = None
         self._closed = False
+        self._is_recovered = False  # until then nobody sweeps: a session that moves while it is read is read twice
         self._connections = 0
 
     # Opening and closing.
@@ -159,6 +160,7 @@ class Hub(Readable, Operated, Extensible):
             ) as top:
                 self._take_up(services, top)
                 await recover(services)
+                self._is_recovered = True
                 try:
                     yield self
                 finally:
@@ -285,6 +287,9 @@ class Hub(Readable, Operated, Extensible):
     async def _ttl_tick(self) -> int:
         """One pass of the TTL sweep; how many sessions it ended. If cancelled: part of it is done."""
         services = self._open_services()
+        if not self._is_recovered:
+            await trio.lowlevel.checkpoint()
+            return 0
         now = services.clock.time()
         services.tasks.sweep(now)
         ended = await sweep_ttl(services.sessions, now)
@@ -299,7 +304,7 @@ class Hub(Readable, Operated, Extensible):
         """One pass of the expectation sweep; how many violations it found. If cancelled: part of it is done."""
         services = self._open_services()
         await trio.lowlevel.checkpoint()
-        return await services.expectations.sweep()
+        return await services.expectations.sweep() if self._is_recovered else 0
 
     # Kernel events.
 

@@ -45,7 +45,7 @@ from .snapshots import Snapshots
 from .stores.protocol import Change, NowaitStore, Put
 
 if TYPE_CHECKING:
-    from .tasks import TaskTable
+    from .tasks import TaskTable, TaskWork
 
 ROUTED = frozenset({EV_HANDOFF, EV_PACKET})
 
@@ -212,11 +212,11 @@ class Sessions(SessionTable):
 
         def done(error: AgorioError | None) -> None:
             if error is None:
-                self._committed(cell, work, audits, ended=result.live.terminal and not before.terminal)
+                self._committed(cell, work, audits, tasks, ended=result.live.terminal and not before.terminal)
             else:
                 error = self._failed(cell, work, error, epoch)
-            if tasks is not None:
-                self.tasks.settle(tasks, error)
+                if tasks is not None:
+                    self.tasks.settle(tasks, error)
             if work.done is not None:
                 work.done(error)
 
@@ -239,7 +239,9 @@ class Sessions(SessionTable):
         put = Put(f"session/{cell.session_id}", to_bytes(stored))
         return (*changes, put), (*audits, record)
 
-    def _committed(self, cell: SessionCell, work: Work, audits: tuple[object, ...], *, ended: bool) -> None:
+    def _committed(
+        self, cell: SessionCell, work: Work, audits: tuple[object, ...], tasks: TaskWork | None, *, ended: bool
+    ) -> None:
         cell.live = work.step.live
         cell.log.newest_id = work.step.envelopes[-1].envelope_id
         if cell.tail.sequence == cell.live.sequence:
@@ -249,7 +251,7 @@ class Sessions(SessionTable):
             self._audit.committed(*audits)  # type: ignore[arg-type]  # made by AuditLog.record
         if ended:
             self.no_longer_open(cell)
-        self._deliver(cell, work)
+        self._deliver(cell, work, tasks)
         cell.handshake_over()
         if ended:
             self.snapshots.write_all([cell])
@@ -283,9 +285,11 @@ class Sessions(SessionTable):
             return held.bookmark().to_bytes()
         return bookmark_of(held.live, held.log, self.due_of(held.session_id)).to_bytes()
 
-    def _deliver(self, cell: SessionCell, work: Work) -> None:
+    def _deliver(self, cell: SessionCell, work: Work, tasks: TaskWork | None) -> None:
         is_outermost, self._delivering = not self._delivering, True
         try:
+            if tasks is not None:
+                self.tasks.settle(tasks, None)  # first: what a failed delivery leads to may end them
             for envelope in work.step.envelopes:
                 self.delivery.deliver(cell, envelope, work.grant)
                 self._on_envelope(cell, envelope)

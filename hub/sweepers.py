@@ -86,20 +86,22 @@ async def _end_if_late(sessions: Sessions, session_id: str, now: float) -> bool:
         cell = await sessions.get(session_id)
     except QuarantinedError:  # the session table has reported it
         return False
-    if cell.tail.terminal:
+    if cell.live.terminal:
         return False
-    setup = cell.setup
+    setup, is_ending = cell.setup, cell.tail.terminal
 
     def done(error: AgorioError | None) -> None:
         if error is not None:  # the store refused, which may be over at the next sweep
             sessions.deadlines.add(now + SOON, session_id)
 
-    if setup.expires_at is not None and setup.expires_at <= now:
+    if setup.expires_at is not None and setup.expires_at <= now and not is_ending:
         sessions.close(cell, "ttl_expired", expired=True, done=done)
         return True
     if cell.tail.state is SessionState.PENDING and setup.ack_deadline is not None and setup.ack_deadline <= now:
         sessions.close(cell, "invite_timeout", done=done)
         return True
-    if setup.expires_at is not None:
+    if cell.tail.sequence != cell.live.sequence:  # what is under way may be refused, and it is late again
+        sessions.deadlines.add(now + SOON, session_id)
+    elif setup.expires_at is not None:
         sessions.deadlines.add(setup.expires_at, session_id)
     return False

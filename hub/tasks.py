@@ -270,14 +270,15 @@ class TaskTable:
         """A task that goes on with one still running takes its place."""
         running = self._running.get(task_id)
         if running is not None and running.live.owner_id == owner_id:
-            self.end(task_id, EV_TASK_CANCELLED, RESUMED)
+            self._sessions.soon(lambda: self.end(task_id, EV_TASK_CANCELLED, RESUMED))
 
     def _disturb(self, running: RunningTask) -> None:
         """Somebody asks for the end. Where the owner has no connection there is no body to be told."""
         running.disturbed.set()
         owner = self._directory.get(running.live.owner_id)
         if owner is None or owner.inbox.connection is None:
-            self.end(running.live.task_id, EV_TASK_CANCELLED, running.live.cancel_reason)
+            task = running.live
+            self._sessions.soon(lambda: self.end(task.task_id, EV_TASK_CANCELLED, task.cancel_reason))
 
     # Ends that the hub says.
 

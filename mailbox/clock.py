@@ -80,7 +80,7 @@ class ForeignClock:
 
 
 class CallableClock:
-    """Adapts a callable that returns ISO-8601 text, the form that tests hand to `Hub.open(clock=...)`, or a date and time."""
+    """Adapts a callable that returns ISO-8601 text, seconds or a datetime, as tests hand to `Hub.open(clock=...)`."""
 
     __slots__ = ("_call", "_last_text", "_last_time")
 
@@ -115,7 +115,8 @@ def as_clock(clock: ClockLike | None) -> Clock:
     if callable(clock):
         return CallableClock(clock)
     raise InvalidInput(
-        f"clock={clock!r} is neither a callable returning ISO-8601 text, seconds or a datetime, nor a trio clock, nor an object with time()"
+        f"clock={clock!r} is neither a callable returning ISO-8601 text, seconds or a datetime, nor a clock of trio's, "
+        "nor an object with time()"
     )
 
 

@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     from .link_check import check_link
     from .mailbox_check import check_mailbox
     from .members import Member
+    from .nemesis import Limits
     from .network import TestNetwork, open_test_hub
     from .replay import Recorded, compare, describe, export_session, read_log
     from .scheduler import NoSeededScheduler, run_seeded
     from .simulation import Outcome, Tally, explore, minimise, simulate
     from .state_machine import TrioStateMachine, initialize, invariant, rule
-    from .world import Limits, World
+    from .world import World
 
 _HOMES = {
     "EchoAgent": ".agents",
@@ -38,7 +39,7 @@ _HOMES = {
     "Invariant": ".invariants",
     "InvariantBroken": ".invariants",
     "Ledger": ".ledger",
-    "Limits": ".world",
+    "Limits": ".nemesis",
     "Member": ".members",
     "MockClock": ".clock",
     "NoSeededScheduler": ".scheduler",

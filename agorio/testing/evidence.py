@@ -8,6 +8,7 @@ import attrs
 
 from ..actors.sessions.adapters.base import SessionAdapter
 from ..actors.sessions.lifecycle import Live, begin, fold
+from ..actors.sessions.rule import Rule
 from ..hub.audit import AuditRecord
 from ..hub.audit_chain import AuditVerdict
 from ..hub.connections import Connection
@@ -61,6 +62,8 @@ class Past:
     """The cursor of each (session, agent)."""
     used: dict[str, int] = attrs.field(factory=dict)
     """The used slots of each inbox."""
+    opened: dict[str, int] = attrs.field(factory=dict)
+    """The open sessions of each agent."""
     ended: dict[str, tuple[Any, ...]] = attrs.field(factory=dict)
     """How each ended session has ended."""
     connections: list[Connection] = attrs.field(factory=list)
@@ -86,6 +89,13 @@ class Evidence:
     is_settled: bool = False
     """Whether faults have stopped and everything under way has had its time."""
 
+    agents: dict[str, tuple[str, Rule]] = attrs.field(factory=dict)
+    """Name and rule of every registered agent; empty where only the tables are looked at."""
+    tasks: frozenset[str] = frozenset()
+    """The running tasks, likewise."""
+    before: Evidence | None = None
+    """What was found on the same store before its hub was closed, if somebody has looked."""
+
     @property
     def services(self) -> Services:
         """The hub's parts."""
@@ -108,6 +118,8 @@ class Evidence:
         await services.writer.flush()
         self.audits = await services.audit.read_all()
         self.verdict = await services.audit.verify()
+        self.agents = {entry.agent_id: (entry.name, entry.rule) for entry in services.directory}
+        self.tasks = frozenset(task.task_id for task in services.tasks.all_running())
         self.sessions = [await self._file(stored) for stored in await self._stored()]
         return self
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from ..actors.sessions.lifecycle import Live, begin, fold, recipients
+from ..mailbox.clock import parse_iso
 from ..mailbox.codec import encode_envelope
 from ..mailbox.envelope import Envelope
 from ..mailbox.errors import AgorioError
@@ -19,7 +20,9 @@ from ..mailbox.events import (
     AUDIT_KIND_SESSION_EXPIRED,
     AUDIT_KIND_TASK_TERMINATED,
     EV_EXPECTATION_VIOLATED,
+    EV_SESSION_EXPIRED,
     EV_TASK_STARTED,
+    HUB_EVENTS,
     INVITE_ANSWERS,
     LIFECYCLE_EVENTS,
     SESSION_END,
@@ -30,6 +33,7 @@ from .evidence import Evidence, SessionFile
 from .ledger import Key, key_of
 
 Problems = Iterator[str]
+MICROSECOND = 2e-6  # of stamps, with what their rounding takes
 
 
 def sequence_without_gaps(seen: Evidence) -> Problems:
@@ -128,6 +132,69 @@ def accepted_is_durable(seen: Evidence) -> Problems:
             yield f"envelope {sequence} of {session_id} was accepted as {envelope} and is {log[sequence - 1]}"
 
 
+def handled_means_acknowledged(seen: Evidence) -> Problems:
+    """A delivery counts as handled once its recipient has acknowledged it, or it is a dead letter."""
+    if seen.ledger is None or not seen.is_settled:
+        return
+    for file in seen.sessions:
+        cell = seen.services.sessions.resident(file.session_id)
+        for agent_id, envelope in _deliveries(seen, file):
+            is_handled = cell is None or cell.log.handled(agent_id, envelope.sequence)
+            if is_handled and not _is_answered(seen, agent_id, envelope):
+                yield f"{envelope.sequence} of {file.session_id} is handled, and {agent_id} has not said so"
+
+
+def _deliveries(seen: Evidence, file: SessionFile) -> Iterator[tuple[str, Envelope]]:
+    """Whom the session's envelopes are delivered to, as far as they are still registered."""
+    for envelope in file.log:
+        if envelope.event_type not in INVITE_ANSWERS:
+            for agent_id in recipients(file.stored.setup, envelope):
+                if agent_id in seen.services.directory:
+                    yield agent_id, envelope
+
+
+def _is_answered(seen: Evidence, agent_id: str, envelope: Envelope) -> bool:
+    assert seen.ledger is not None
+    line = seen.ledger.lines.get((agent_id, envelope.session_id))
+    place = (agent_id, envelope.session_id, envelope.sequence)
+    return (line is not None and envelope.sequence in line.handled) or place in seen.ledger.given_up
+
+
+def expires_on_time(seen: Evidence) -> Problems:
+    """No session expires before its time, and no member says anything in it after that."""
+    for file in seen.sessions:
+        if file.stored.setup.expires_at is not None:
+            yield from _out_of_time(file, file.stored.setup.expires_at)
+
+
+def _out_of_time(file: SessionFile, expires_at: float) -> Problems:
+    last = 0.0
+    for envelope in file.log:
+        at = parse_iso(envelope.created_at)
+        if envelope.event_type == EV_SESSION_EXPIRED and at < expires_at - MICROSECOND:
+            yield f"session {file.session_id} expires {expires_at - at:.6f} s too early"
+        # A stamp that was forced by the one in front of it, after the clock was set back, says nothing.
+        is_said = envelope.event_type not in HUB_EVENTS and envelope.event_type not in TASK_ENDS
+        if is_said and at > max(last, expires_at) + MICROSECOND:
+            yield f"{envelope.sequence} of {file.session_id} was accepted {at - expires_at:.6f} s after its TTL"
+        last = at
+
+
+def restart_changes_nothing(seen: Evidence) -> Problems:
+    """Closing a hub and opening the next one on its store changes no agent, no log, and revives no task."""
+    before = seen.before
+    if before is None:
+        return
+    if seen.agents != before.agents:
+        yield f"agents were {before.agents} before a restart and are {seen.agents}"
+    logs = {file.session_id: file.log for file in seen.sessions}
+    for file in before.sessions:
+        if logs.get(file.session_id, [])[: len(file.log)] != file.log:
+            yield f"the log of session {file.session_id} is another one after a restart"
+    if not seen.tasks <= before.tasks:
+        yield f"tasks {sorted(seen.tasks - before.tasks)} run after a restart and had ended before"
+
+
 def denied_never_delivered(seen: Evidence) -> Problems:
     """What was refused is in no log, and nobody is delivered what is not addressed to them."""
     if seen.ledger is None:
@@ -150,14 +217,10 @@ def delivered_once_in_order_or_dead_lettered(seen: Evidence) -> Problems:
     """Once faults have stopped, every recipient has had every envelope, or it is a dead letter."""
     if seen.ledger is None or not seen.is_settled:
         return
-    registered = {entry.agent_id for entry in seen.services.directory}
     for file in seen.sessions:
-        for envelope in file.log:
-            if envelope.event_type in INVITE_ANSWERS:
-                continue
-            for agent_id in recipients(file.stored.setup, envelope):
-                if agent_id in registered and not _reached(seen, agent_id, envelope):
-                    yield f"{agent_id} never got {envelope.sequence} ({envelope.event_type}) of {file.session_id}"
+        for agent_id, envelope in _deliveries(seen, file):
+            if not _reached(seen, agent_id, envelope):
+                yield f"{agent_id} never got {envelope.sequence} ({envelope.event_type}) of {file.session_id}"
 
 
 def _reached(seen: Evidence, agent_id: str, envelope: Envelope) -> bool:

@@ -33,6 +33,17 @@ def inbox_cap_kept(seen: Evidence) -> Problems:
     seen.past.used = now
 
 
+def session_cap_kept(seen: Evidence) -> Problems:
+    """Nobody opens more sessions than its rule allows; only what it had before a cap was lowered may be more."""
+    before, now = seen.past.opened, {}
+    for entry in seen.services.directory:
+        count, cap = entry.open_sessions, entry.rule.limits.max_concurrent_sessions
+        now[entry.agent_id] = count
+        if cap and count > max(cap, before.get(entry.agent_id, count)):
+            yield f"{entry.name} has {count} open sessions of {cap}"
+    seen.past.opened = now
+
+
 def in_flight_exact(seen: Evidence) -> Problems:
     """What the desk believes to be out is what is out, and is never more than its window."""
     for entry in seen.services.directory:
@@ -166,6 +177,15 @@ def one_connection_per_identity(seen: Evidence) -> Problems:
         holder = entry.inbox.connection
         if holder is not None and holder.bound.get(entry.agent_id) is not entry:
             yield f"the mail of {entry.name} goes to {holder.endpoint_id}, which does not hold it"
+
+
+def only_registered_agents_act(seen: Evidence) -> Problems:
+    """No connection acts for an agent that was unregistered."""
+    directory = seen.services.directory
+    for connection in seen.past.connections:
+        for agent_id, entry in connection.bound.items():
+            if directory.get(agent_id) is not entry:
+                yield f"{connection.endpoint_id} acts for {entry.name}, which is not registered"
 
 
 def _held(seen: Evidence) -> list[Connection]:

@@ -22,6 +22,7 @@ from ..mailbox.events import EV_TEXT
 from ..transports.frames import Frame, HelloFrame
 from ..transports.local import LocalLink
 from .faulty_link import Direction, FaultyLink
+from .faulty_stream import FaultyWire
 
 if TYPE_CHECKING:
     from .world import World
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 LOST = (LinkError, HubClosedError, StoreError, TimeoutError)
 PATIENCE = 5.0
 PAUSE = 0.5
+PINGS = 3
 OTHERS = ("power", "unregistered")  # cuts that follow from something else, which is counted
 
 
@@ -74,6 +76,7 @@ class Member:
         *,
         rule: Rule | None = None,
         resume: Resume | None = None,
+        wire: bool = False,
         **options: Any,
     ) -> None:
         self.world = world
@@ -89,14 +92,20 @@ class Member:
         self._connections = 0
         self._keys = 0
         self._up = trio.Event()
-        self.link = FaultyLink(
-            LocalLink(world),
-            rng=world.chance.of(f"link/{name}"),
-            tap=self._tap,
-            on_fault=self._count,
-            **world.link_faults(),
-        )
+        self.is_wired = wire
+        self.link = self._make_link()
         self.agent = agent if agent is not None else self._simulated()
+
+    def _make_link(self) -> FaultyLink:
+        world = self.world
+        common: dict[str, Any] = {
+            "rng": world.chance.of(f"link/{self.name}"),
+            "tap": self._tap,
+            "on_fault": self._count,
+        }
+        if self.is_wired:
+            return FaultyWire(world.serve_stream, **common, **world.wire_faults())
+        return FaultyLink(LocalLink(world), **common, **world.link_faults())
 
     def _simulated(self) -> SimulatedAgent:
         world = self.world
@@ -114,6 +123,8 @@ class Member:
     def _tap(self, direction: Direction, frame: Frame) -> None:
         if isinstance(frame, HelloFrame):
             self._connections += 1
+            if self.is_wired:
+                self.world.ledger.reached["wire_connection"] += 1
         self.world.frame(self.name, self._connections, direction, frame)
 
     # Its life.
@@ -147,6 +158,8 @@ class Member:
             self._up.set()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._ping, nursery.cancel_scope)
+                if self.is_wired:
+                    await trio.sleep_forever()  # it makes its connections good by itself, until the ping gives it up
                 await self.link.clients[-1].wait_ended()
                 nursery.cancel_scope.cancel()
 
@@ -156,16 +169,31 @@ class Member:
         try:
             while True:
                 await trio.sleep(PATIENCE)
-                await self.hub_client.list_agents(limit=1)
+                await self._answered(self.hub_client)
         except AgorioError:
             serving.cancel()
         except TimeoutError:
             serving.cancel()
 
+    async def _answered(self, hub_client: HubClient) -> None:
+        """One question and its answer; whoever makes connections good is given some time for it."""
+        for _ in range(PINGS if self.is_wired else 0):
+            try:
+                await hub_client.list_agents(limit=1)
+                return
+            except TimeoutError:
+                self.world.ledger.reached["unanswered_ping"] += 1
+        await hub_client.list_agents(limit=1)
+
     @property
     def is_up(self) -> bool:
         """Whether it is registered over a link that works as far as it knows."""
         return self.client is not None and self._up.is_set() and not self.client.is_gone
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether it is up and has a connection at this moment."""
+        return self.is_up and self.hub_client is not None and self.hub_client.is_connected
 
     async def wait_up(self) -> AgentClient:
         """Wait until it is connected.

@@ -37,6 +37,7 @@ class Mixed:
     def __init__(self, world: World) -> None:
         self.world = world
         self.dice = world.chance.of("load")
+        self.wires = world.chance.of("wires")
         self.sessions: list[tuple[str, list[Member]]] = []
         self.members: list[Member] = []
         self.leavers = 0
@@ -46,7 +47,9 @@ class Mixed:
         world, dice = self.world, self.dice
         for number in range(world.capped(dice.randint(3, 5), world.limits.agents)):
             resume = Resume([dice.choice(("tea", "coffee"))])
-            self.members.append(world.add(f"agent{number}", rule=_draw_rule(dice, blocks=not number), resume=resume))
+            rule = _draw_rule(dice, blocks=not number)
+            wire = self.wires.random() < 0.3
+            self.members.append(world.add(f"agent{number}", rule=rule, resume=resume, wire=wire))
         steps = world.capped(dice.randint(15, 40), world.limits.steps)
         async with trio.open_nursery() as nursery:
             for _ in range(steps):
@@ -142,7 +145,7 @@ class Mixed:
             self.members.remove(leaver)
             await leaver.leave()
             rule = _draw_rule(rng, blocks=False)
-            self.members.append(self.world.add(f"fresh{number}", rule=rule))
+            self.members.append(self.world.add(f"fresh{number}", rule=rule, wire=self.wires.random() < 0.3))
 
 
 async def mixed(world: World) -> None:

@@ -23,12 +23,35 @@ FRAMES = ("cut", "drop", "duplicate", "reorder", "half_open", "stall")
 STORE = ("refused_commit", "slow_store", "torn_commit", "full_store", "read_error")
 SUDDEN = ("cut", "half_open", "crash", "power", "restart", "full_store", "clock")
 AGENTS = ("agent_error",)
-KINDS = tuple(dict.fromkeys((*FRAMES, *STORE, *SUDDEN, *AGENTS)))
+WIRES = ("torn_frame",)
+KINDS = tuple(dict.fromkeys((*FRAMES, *STORE, *SUDDEN, *AGENTS, *WIRES)))
 JUMPS = (-3600.0, -1.0, 0.5, 30.0, 600.0)
 
 
 class SimulatedCrash(Exception):
     """An actor crashes, since the seed says so."""
+
+
+@attrs.frozen
+class Limits:
+    """What a run is cut down to while a failure is made smaller; the defaults cut nothing."""
+
+    without: tuple[str, ...] = ()
+    """Kinds of faults that are left out."""
+    faults: int | None = None
+    """No more faults after so many."""
+    agents: int | None = None
+    """At most so many agents."""
+    steps: int | None = None
+    """At most so many steps of the scenario."""
+
+    def arguments(self) -> str:
+        """As the command line takes them."""
+        parts = [f"--without {','.join(self.without)}"] if self.without else []
+        for name in ("faults", "agents", "steps"):
+            value = getattr(self, name)
+            parts += [f"--{name} {value}"] if value is not None else []
+        return " ".join(parts)
 
 
 @attrs.frozen
@@ -48,6 +71,12 @@ class Faults:
         """Arguments for a `FaultyLink`."""
         odds = {kind: self.per_frame if kind in self.kinds else 0.0 for kind in FRAMES}
         return {**odds, "delay": (0.0, 0.02), "stall_seconds": 2.0}
+
+    def wire(self) -> dict[str, Any]:
+        """Arguments for a `FaultyWire`."""
+        odds = {kind: self.per_frame if kind in self.kinds else 0.0 for kind in ("half_open", "stall")}
+        torn = self.per_frame if "torn_frame" in self.kinds else 0.0
+        return {**odds, "torn": torn, "delay": (0.0, 0.02), "stall_seconds": 2.0}
 
     def store(self) -> dict[str, Any]:
         """Arguments for a `FaultyStore`."""

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
+from .evidence import Evidence
 from .invariants import InvariantBroken
 from .nemesis import haunt
 from .world import SWEEP, World
@@ -50,18 +51,18 @@ async def _calm_down(world: World) -> None:
 async def _liveness(world: World) -> None:
     world.note("calm")
     await world.until(world.at_rest, PATIENCE)
-    await _check_settled(world)
+    seen = await _check_settled(world)
     generation = world.generation
     world.close_hub()
     await world.until(lambda: world.generation > generation and world.at_rest(), PATIENCE)
-    await _check_settled(world)
+    await _check_settled(world, seen)
 
 
-async def _check_settled(world: World) -> None:
+async def _check_settled(world: World, before: Evidence | None = None) -> Evidence | None:
     """Give the sweepers their time, then hold the hub to everything."""
     await trio.sleep(3 * SWEEP)
     await world.until(world.at_rest, PATIENCE)
     if world.hub is None:
         world.fail(InvariantBroken("everything_settles", "the hub does not come up"))
-    else:
-        await world.check_all(is_settled=True)
+        return None
+    return await world.check_all(before)

@@ -5,8 +5,8 @@ function of a seed: a flag that sorts each batch before shuffling it, and the ge
 and Hypothesis' use the same two. A trio without them is refused with a clear message: a run that only seems to repeat
 is worse than none.
 
-Two things of ours would otherwise differ between runs as well: an actor's time slice, measured in real time, and the
-numbers of clients, counted per process.
+Three things of ours would otherwise differ between runs as well: an actor's time slice, measured in real time, the
+numbers of clients, counted per process, and the jitter with which a lost connection is made again.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ import itertools
 import random
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any, NoReturn, TypeVar
 
 import trio
 import trio.testing
 
-from ..actors.agents import hub_client
+from ..actors.agents import hub_client, resuming_link
 from ..actors.runtime import cell
 
 T = TypeVar("T")
@@ -56,7 +57,7 @@ def seeded_scheduler(seed: int | str) -> Iterator[None]:
     setattr(loop, FLAG, True)
     chance.seed(f"{seed}/scheduler")
     try:
-        with _no_real_time(), _numbers_from_one():
+        with _no_real_time(), _numbers_from_one(), _seeded_links(seed):
             yield
     finally:
         chance.setstate(before)
@@ -84,6 +85,18 @@ def _numbers_from_one() -> Iterator[None]:
         yield
     finally:
         setattr(hub_client, name, before)
+
+
+@contextmanager
+def _seeded_links(seed: int | str) -> Iterator[None]:
+    """Links that make their connections good draw keys and pauses from the seed, each from a generator of its own."""
+    name, numbers = "random", itertools.count(1)
+    before = getattr(resuming_link, name)
+    setattr(resuming_link, name, SimpleNamespace(Random=lambda: random.Random(f"{seed}/links/{next(numbers)}")))
+    try:
+        yield
+    finally:
+        setattr(resuming_link, name, before)
 
 
 def run_seeded(

@@ -23,12 +23,14 @@ import trio
 
 from .invariants import INVARIANTS, InvariantBroken
 from .mixed import mixed
+from .nemesis import Limits
 from .phases import Scenario, play
 from .scheduler import Deadlock, free_all, run_seeded
-from .world import Limits, World
+from .world import World
 
 STILL = 100  # rounds without a step: no deadline is left to wait for
 DEFAULT = "agorio.testing.mixed:mixed"
+KIND_OF = {"torn_commit_lost": "torn_commit", "torn_commit_kept": "torn_commit"}  # two ways in which one kind ends
 
 
 @attrs.frozen
@@ -168,7 +170,7 @@ def minimise(scenario: Scenario, failing: Outcome, tries: int = 60) -> Outcome:
 
 def _smaller(failing: Outcome) -> Iterator[Limits]:
     """What to try, the most telling first. Each is merged into the best so far."""
-    for kind in failing.faults:
+    for kind in dict.fromkeys(KIND_OF.get(kind, kind) for kind in failing.faults):
         yield Limits(without=(kind,))
     total = sum(failing.faults.values())
     for faults in sorted({0, 1, 2, 3, total // 4, total // 2}, reverse=True):

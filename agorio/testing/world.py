@@ -4,11 +4,11 @@ keep coming back, a store and links with faults in them, and somebody who watche
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-import attrs
 import trio
 
 from ..actors.runtime.coordinator import Coordinator
@@ -19,44 +19,24 @@ from ..hub.session import stream_of
 from ..hub.stores.memory import MemoryKnowledgeStore
 from ..hub.stores.protocol import KnowledgeStore, NowaitStore
 from ..mailbox.envelope import Envelope
-from ..mailbox.errors import AgorioError, LinkError, StoreError
+from ..mailbox.errors import AgorioError, HubClosedError, StoreError
 from ..mailbox.events import AUDIT_KIND_DEAD_LETTER
 from ..transports.frames import Frame, NotifyFrame
 from ..transports.link import LinkEndpoint
 from .chance import Chance, Trace
 from .evidence import Evidence, Past
 from .faulty_store import FaultyStore
+from .faulty_stream import open_server
 from .invariants import InvariantBroken, problems_now, problems_of_logs
 from .ledger import Ledger, leaves
 from .members import AgentFault, Member
-from .nemesis import SimulatedCrash, actor_of, crash, draw_faults
+from .nemesis import Limits, SimulatedCrash, actor_of, crash, draw_faults
 
 EPOCH = 1_767_225_600.0  # 2026-01-01, so that stamps do not depend on today
 SWEEP = 1.0
+CLOSING = 10.0  # five groups with a grace of half a second each, and the slowest of stores
 MOST_STEPS = 200_000
 ALLOWED = (SimulatedCrash, AgentFault, AgorioError, TimeoutError)
-
-
-@attrs.frozen
-class Limits:
-    """What a run is cut down to while a failure is made smaller; the defaults cut nothing."""
-
-    without: tuple[str, ...] = ()
-    """Kinds of faults that are left out."""
-    faults: int | None = None
-    """No more faults after so many."""
-    agents: int | None = None
-    """At most so many agents."""
-    steps: int | None = None
-    """At most so many steps of the scenario."""
-
-    def arguments(self) -> str:
-        """As the command line takes them."""
-        parts = [f"--without {','.join(self.without)}"] if self.without else []
-        for name in ("faults", "agents", "steps"):
-            value = getattr(self, name)
-            parts += [f"--{name} {value}"] if value is not None else []
-        return " ".join(parts)
 
 
 class WorldClock:
@@ -95,12 +75,14 @@ class World:
         self.is_calm = False
         self._past = Past()
         self._letters = 0
+        self._closing_since = math.inf
         self._stamp: Any = None
         self._countdown = 0
         self.generation = 0
         self._leave = trio.Event()
         self._hub_scope = trio.CancelScope()
         self._hub_options = hub_options
+        self._server = open_server(self)
         self.store: KnowledgeStore = self._draw_store(options.random() < 0.15)
 
     def _draw_store(self, is_plain: bool) -> KnowledgeStore:
@@ -120,6 +102,10 @@ class World:
     def link_faults(self) -> dict[str, Any]:
         """Faults for a member's link."""
         return {} if self.is_calm else self.faults_drawn.link()
+
+    def wire_faults(self) -> dict[str, Any]:
+        """Faults for the link of a member on a wire."""
+        return {} if self.is_calm else self.faults_drawn.wire()
 
     def capped(self, count: int, limit: int | None) -> int:
         """A number that the limits may make smaller."""
@@ -179,6 +165,7 @@ class World:
         for member in self.members.values():
             member.link.cut_all("power")
         self.hub = None
+        self._closing_since = trio.current_time()
         self._hub_scope.cancel()
 
     def restart_hub(self) -> None:
@@ -189,6 +176,7 @@ class World:
 
     def close_hub(self) -> None:
         """The hub closes as it should; `keep_hub` opens the next one."""
+        self._closing_since = trio.current_time()
         self._leave.set()
 
     def jump(self, seconds: float) -> None:
@@ -231,10 +219,16 @@ class World:
     # The hub.
 
     def accept_link(self, endpoint: LinkEndpoint) -> None:
-        """A member connects. Raises `LinkError` while there is no hub."""
+        """A member connects. Raises `HubClosedError` while there is no hub."""
         if self.hub is None:
-            raise LinkError("nobody listens: the hub is down")
+            raise HubClosedError("nobody listens: the hub is down")
         self.hub.accept_link(endpoint)
+
+    def serve_stream(self, stream: trio.abc.Stream) -> None:
+        """The far end of a member's wire. Raises `ConnectionRefusedError` while there is no hub."""
+        if self.hub is None:
+            raise ConnectionRefusedError("nobody listens: the hub is down")
+        self.nursery.start_soon(self._server.handle, stream)
 
     async def keep_hub(self) -> None:
         """Open the hub, again whenever it has gone down. If cancelled: it is closed."""
@@ -246,6 +240,7 @@ class World:
             finally:
                 self._collect()
                 self.hub = None
+                self._judge_closing()
             if isinstance(self.store, FaultyStore) and self.store.is_off:
                 self.store = await self.store.power_cut()
                 if self.is_calm:
@@ -273,6 +268,12 @@ class World:
             ) as self.hub:
                 self.note("hub", self.generation)
                 await self._leave.wait()
+
+    def _judge_closing(self) -> None:
+        seconds = trio.current_time() - self._closing_since
+        if seconds > CLOSING:
+            self.fail(InvariantBroken("closing_is_bounded", f"the hub took {seconds:.1f} s to close"))
+        self._closing_since = math.inf
 
     def _judge_failure(self, group: BaseException) -> None:
         self.ledger.reached["hub_failure"] += 1
@@ -335,20 +336,24 @@ class World:
             for letter in services.dead_letters.list()[-fresh:] if fresh else ():
                 self.ledger.dead_letter(letter.agent_id, letter.envelope)
 
-    async def check_all(self, *, is_settled: bool) -> None:
-        """Hold the hub to every invariant. If cancelled: not all were checked."""
+    async def check_all(self, before: Evidence | None = None) -> Evidence:
+        """Hold a hub that has settled to every invariant, and to what another one was `before` it on the same store.
+
+        If cancelled: not all were checked.
+        """
         assert self.hub is not None
-        seen = Evidence(self.hub, self._past, self.ledger, is_settled=is_settled)
+        seen = Evidence(self.hub, self._past, self.ledger, is_settled=True, before=before)
         try:
             await seen.gather()
         except StoreError as error:
             self.fail(InvariantBroken("accepted_is_durable", f"the logs cannot be read: {error}"))
-            return
+            return seen
         for record in seen.audits:
             if record["kind"] == AUDIT_KIND_DEAD_LETTER:
                 self.ledger.given_up.add((record["agent_id"], record["session_id"], record["sequence"]))
         for broken in (*problems_now(seen), *problems_of_logs(seen)):
             self.fail(broken)
+        return seen
 
     async def until(self, condition: Callable[[], bool], seconds: float) -> bool:
         """Wait for a condition; False where it did not come true in time. If cancelled: nothing has changed."""
@@ -362,7 +367,7 @@ class World:
         """Whether everybody is connected and nothing is under way."""
         if self.hub is None or self.hub.is_closed or self.hub._services is None:
             return False
-        if not all(member.is_up for member in self.members.values() if not member.left):
+        if not all(member.is_connected for member in self.members.values() if not member.left):
             return False
         services = self.hub._services
         return not services.writer.statistics()["queued"] and not any(len(e.inbox.desk) for e in services.directory)

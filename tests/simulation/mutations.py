@@ -15,7 +15,20 @@ import trio
 from agorio.actors.agents.inbound import Inbound
 from agorio.actors.runtime.cell import Cell
 from agorio.actors.sessions import judging, lifecycle
-from agorio.hub import connections, delivery, desk, directory, expectations, hub, inbox, sessions, tasks
+from agorio.actors.sessions.rule import Rule
+from agorio.hub import (
+    connections,
+    delivery,
+    desk,
+    directory,
+    expectations,
+    governance,
+    hub,
+    inbox,
+    registry,
+    sessions,
+    tasks,
+)
 from agorio.hub.audit import AuditLog
 from agorio.hub.log_writer import LogWriter
 from agorio.hub.session_log import SessionLog
@@ -266,10 +279,48 @@ def agents_are_asked_twice(patch: pytest.MonkeyPatch) -> None:
 
 @breaks("no_crash_of_its_own")
 def a_timer_fails(patch: pytest.MonkeyPatch) -> None:
-    def tick(self: Any) -> None:
+    async def tick_in(self: Any, delay: float) -> None:
         raise ValueError("a timer fails")
 
-    patch.setattr(inbox.Inbox, "tick", tick)
+    patch.setattr(inbox.InboxActor, "_tick_in", tick_in)
+
+
+@breaks("session_cap_kept")
+def caps_are_not_looked_at(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(governance.Governance, "check_open", lambda self, setup, creator, invitees: None)
+
+
+@breaks("only_registered_agents_act")
+def struck_off_agents_stay_bound(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(connections.Connection, "unbind", lambda self, entry: None)
+
+
+@breaks("expires_on_time")
+def sweeps_come_from_the_future(patch: pytest.MonkeyPatch) -> None:
+    wrap(patch, hub, "sweep_ttl", lambda original, sessions, now: original(sessions, now + 7000))
+
+
+@breaks("restart_changes_nothing")
+def rules_are_forgotten(patch: pytest.MonkeyPatch) -> None:
+    def admit(original: Any, self: Any, stored: Any) -> Any:
+        return original(self, attrs.evolve(stored, rule=Rule()))
+
+    wrap(patch, registry.Registry, "admit", admit)
+
+
+@breaks("handled_means_acknowledged")
+def failures_count_as_handled(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(inbox.Inbox, "nack", lambda self, session_id, sequence, reason: self.ack(session_id, sequence))
+
+
+@breaks("closing_is_bounded")
+def a_close_dawdles(patch: pytest.MonkeyPatch) -> None:
+    async def close(original: Any, self: Any) -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(60)
+        await original(self)
+
+    wrap(patch, AuditLog, "close", close)
 
 
 @breaks("answers_come")
