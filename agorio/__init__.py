@@ -143,7 +143,8 @@ from .hub.listeners import Listener, Subscribed
 from .hub.report import Health, HubStatistics
 from .hub.stores.check import check_store
 from .hub.stores.damage import Damage, Verification
-from .hub.stores.disk import DiskKnowledgeStore, DiskStatistics
+from .hub.stores.disk import DiskKnowledgeStore
+from .hub.stores.disk_statistics import DiskStatistics
 from .hub.stores.memory import MemoryKnowledgeStore
 from .hub.stores.protocol import Append, Document, KnowledgeStore, Put, Record, Trim
 from .hub.websocket import serve_ws

@@ -8,6 +8,7 @@ import attrs
 
 from ..actors.runtime.supervisor import Supervisor
 from .directory import AgentInfo, Entry
+from .stores.damage import CheckedStore
 
 if TYPE_CHECKING:
     from .services import Services
@@ -74,7 +75,9 @@ def health_of(services: Services, top: Supervisor) -> Health:
     sweepers = top.group("sweepers")
     up = tuple(name for name in sweepers.names() if sweepers.ref(name).is_running)
     reasons = [f"sweeper {name} is not running" for name in sweepers.names() if name not in up]
-    quarantined = (*services.quarantined, *services.sessions.quarantined)
+    found = services.store.damaged_nowait() if isinstance(services.store, CheckedStore) else ()
+    known = (*services.quarantined, *services.sessions.quarantined, *(f"{one.kind} {one.name}" for one in found))
+    quarantined = tuple(dict.fromkeys(known))
     reasons += [f"{key} is set aside" for key in quarantined]
     if services.writer.total_failures:
         reasons.append(f"the store refused {services.writer.total_failures} commits")
@@ -92,7 +95,7 @@ def health_of(services: Services, top: Supervisor) -> Health:
         pending_deliveries=sum(pending),
         deepest_inbox=max(pending, default=0),
         sweepers=up,
-        quarantined=tuple(quarantined),
+        quarantined=quarantined,
         parked_agents=tuple(sorted(entry.name for entry in entries if is_parked(entry))),
     )
 

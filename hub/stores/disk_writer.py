@@ -133,10 +133,11 @@ class Writer:
     def close(self, index: Index) -> None:
         """Leave a file that opens quickly, and let go. A file that cannot be tidied is closed all the same."""
         try:
-            if self._connection is not None:
-                if (index.last_log, index.last_document) != self._clean_at:
-                    in_one_transaction(self._connection, [*index_steps(index), *copy_steps(index)])
-                checkpoint(self._connection)
+            if self._connection is None:
+                self._reconnect(index)  # which takes out what a failed commit may have left
+            if (index.last_log, index.last_document) != self._clean_at:
+                in_one_transaction(self._alive(), [*index_steps(index), *copy_steps(index)])
+            checkpoint(self._alive())
         except (*DISK_ERRORS, StoreError) as exc:
             _log.warning("%s was closed without its index being written: %s", self.path, exc)
         finally:

@@ -115,6 +115,11 @@ class MemoryKnowledgeStore:
         await trio.lowlevel.checkpoint()
         return self._length(stream)
 
+    async def streams(self, prefix: str = "") -> list[str]:
+        """The names of all streams under a prefix, in order. If cancelled: nothing has changed."""
+        await trio.lowlevel.checkpoint()
+        return sorted(name for name, bodies in self._streams.items() if bodies and name.startswith(prefix))
+
     async def get(self, key: str) -> Document | None:
         """One document. If cancelled: nothing has changed."""
         await trio.lowlevel.checkpoint()

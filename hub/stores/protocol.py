@@ -6,7 +6,7 @@ off a second writer. A document is a key with bytes and a version; a put may nam
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import attrs
@@ -114,3 +114,15 @@ class NowaitStore(Protocol):
 
     def read_nowait(self, stream: str, after: int = 0, limit: int | None = None) -> list[Record]:
         """As `read`."""
+
+
+@runtime_checkable
+class BeginningStore(Protocol):
+    """A store with a thread of its own offers this as well; the hub's log writer then spares a turn of trio's loop."""
+
+    def begin_commit(self, changes: Sequence[Change], done: Callable[[Exception | None], None]) -> bool:
+        """Begin a commit, or return False where `commit` is needed for it.
+
+        Raises as `commit` does for an expectation that does not hold. Once begun it is finished, whoever is cancelled;
+        `done`, which must not raise, is called with its outcome in a later turn of trio's loop.
+        """
