@@ -30,8 +30,9 @@ class FaultyLink:
 
     `delay` is seconds per frame, or `(least, most)`, and keeps the order; `stall` the probability of a frame to take
     `stall_seconds` more. `drop`, `duplicate`, `reorder`, `cut` and `half_open` are probabilities per frame; `cut_at`
-    cuts at the n-th frame of each client (1 is the greeting). `tap` is called with every frame that really passes,
-    `on_fault` with the kind of every fault; `injected` counts them.
+    cuts at the n-th frame of each client (1 is the greeting). `slow_reader` is seconds that this side takes over each
+    frame that arrives, reading nothing meanwhile, so that the other side meets its back pressure. `tap` is called with
+    every frame that really passes, `on_fault` with the kind of every fault; `injected` counts them.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class FaultyLink:
         delay: Delay = 0.0,
         stall: float = 0.0,
         stall_seconds: float = 5.0,
+        slow_reader: Delay = 0.0,
         drop: float = 0.0,
         duplicate: float = 0.0,
         reorder: float = 0.0,
@@ -58,6 +60,7 @@ class FaultyLink:
         self.delay = delay
         self.stall = stall
         self.stall_seconds = stall_seconds
+        self.slow_reader = slow_reader
         self.odds = {"drop": drop, "duplicate": duplicate, "reorder": reorder, "cut": cut, "half_open": half_open}
         self.cut_at = cut_at
         self.datagram = datagram
@@ -93,7 +96,7 @@ class FaultyLink:
         If cancelled: some of them are not told yet.
         """
         self.odds = dict.fromkeys(self.odds, 0.0)
-        self.delay, self.stall, self.cut_at = 0.0, 0.0, None
+        self.delay, self.stall, self.slow_reader, self.cut_at = 0.0, 0.0, 0.0, None
         for client in self.clients:
             await client.heal()
 
@@ -111,6 +114,13 @@ class FaultyLink:
             if odds and self.rng.random() < odds:
                 return kind
         return None
+
+    def dawdling(self) -> float:
+        """Seconds that this side takes before it reads on."""
+        seconds = _draw(self.slow_reader, self.rng) if self.slow_reader else 0.0
+        if seconds:
+            self.injected["slow_reader"] += 1
+        return seconds
 
     def lateness(self) -> float:
         """Seconds that the next frame takes."""
@@ -215,7 +225,7 @@ class FaultyLinkClient:
             if self.is_half_open:
                 await trio.sleep_forever()
             frame = await anext(self._inner_frames)
-            await trio.sleep(self._link.lateness())
+            await trio.sleep(self._link.lateness() + self._link.dawdling())
             return frame
         return None
 
