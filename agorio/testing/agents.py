@@ -85,8 +85,8 @@ class ScriptedAgent:
             return self._lines[self._next - 1]
         if self._then == "fail":
             self.exhausted = ScriptExhausted(
-                f"{self.name!r} was asked {_times(len(self.heard))} and has {len(self._lines)} lines to say. It has no "
-                f"answer to {_short(self.heard[-1].text)}: give it another line, or then='silence' or then='repeat'"
+                f"{self.name!r} was asked {_times(len(self.heard))} and has {_count(len(self._lines))} to say. "
+                f"It has no answer to {_short(self.heard[-1].text)}: give it one more, or then='silence' or 'repeat'"
             )
             raise self.exhausted
         return self._lines[-1] if self._then == "repeat" and self._lines else ""
@@ -127,6 +127,10 @@ def _flat(words: Iterable[Any]) -> Iterator[Any]:
 
 def _times(count: int) -> str:
     return "once" if count == 1 else f"{count} times"
+
+
+def _count(lines: int) -> str:
+    return "1 line" if lines == 1 else f"{lines} lines"
 
 
 def _short(line: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import trio
@@ -18,7 +19,7 @@ from ..hub.hub import Hub
 from ..hub.stores.memory import MemoryKnowledgeStore
 from ..hub.stores.protocol import KnowledgeStore
 from ..mailbox.envelope import Envelope
-from ..mailbox.errors import NotFoundError
+from ..mailbox.errors import AgorioError
 from ..transports.local import LocalLink
 from .agents import ScriptedAgent
 from .assertions import assert_audit, assert_transcript, find_audit, read_transcript
@@ -84,22 +85,24 @@ class TestNetwork:
         """
         await wait_all_idle(self.hub, timeout=timeout)
 
-    async def until(
-        self, condition: Callable[[], Any], *, timeout: float = 60.0, what: str = "", every: float = 0.01
-    ) -> Any:
+    async def until(self, condition: Callable[[], Any], *, timeout: float = 60.0, what: str = "") -> Any:
         """Wait until `condition()`, async or not, is true; what it returned. Raises `TimeoutError` showing it.
 
         If cancelled: nothing has changed.
         """
-        return await wait_until(condition, timeout=timeout, what=what, every=every)
+        return await wait_until(condition, timeout=timeout, what=what)
 
     async def closed(self, session_id: str, *, timeout: float = 60.0) -> str | None:
         """Wait until a session has ended; why it did. Raises `TimeoutError`. If cancelled: nothing has changed."""
-        with trio.move_on_after(timeout):
-            while not (metadata := await self.hub.get_session(session_id)).is_terminal():
-                await trio.sleep(0.01)
-            return metadata.close_reason
-        raise TimeoutError(f"session {session_id} is still {metadata.state} after {timeout:g} s")
+        try:
+            await wait_until(partial(self._is_over, session_id), timeout=timeout)
+        except TimeoutError:
+            state = (await self.hub.get_session(session_id)).state
+            raise TimeoutError(f"session {session_id} is still {state} after {timeout:g} s") from None
+        return (await self.hub.get_session(session_id)).close_reason
+
+    async def _is_over(self, session_id: str) -> bool:
+        return (await self.hub.get_session(session_id)).is_terminal()
 
     # Looking back.
 
@@ -155,26 +158,28 @@ class TestNetwork:
     # What a failure shows.
 
     async def account(self) -> str:
-        """The newest sessions and what is under way, as text. If cancelled: nothing has changed."""
-        services = self.hub._services
-        cells = [] if services is None else services.sessions.cells()[-SESSIONS_SHOWN:]
-        lines = []
-        for cell in cells:
-            live, setup = cell.live, cell.setup
-            why = f", {live.close_reason}" if live.close_reason else ""
-            lines.append(f"session {cell.session_id} ({setup.manifest.type}, {live.state}{why}):")
-            lines += ["    " + line.replace("\n", "\n      ") for line in await self._said(cell.session_id)]
+        """The newest sessions, what is under way and which scripts ran out, as text.
+
+        If cancelled: nothing has changed.
+        """
+        try:
+            lines = await self._sessions()
+        except AgorioError as error:
+            lines = [f"the sessions cannot be read: {error}"]
         lines += [f"under way: {line}" for line in under_way(self.hub)]
         lines += [f"script: {agent.exhausted}" for agent in self._agents if getattr(agent, "exhausted", None)]
         return "\n".join(lines)
 
-    async def _said(self, session_id: str) -> list[str]:
-        try:
-            said = await self.transcript(session_id, events=True)
-        except NotFoundError:
-            return ["(it has gone)"]
-        hidden = len(said) - LINES_SHOWN
-        return [f"... ({hidden} lines)", *said[-LINES_SHOWN:]] if hidden > 0 else said
+    async def _sessions(self) -> list[str]:
+        lines = []
+        for metadata in reversed(await self.hub.list_sessions(limit=SESSIONS_SHOWN)):
+            why = f", {metadata.close_reason}" if metadata.close_reason else ""
+            lines.append(f"session {metadata.session_id} ({metadata.manifest.type}, {metadata.state}{why}):")
+            said = await self.transcript(metadata.session_id, events=True)
+            hidden = len(said) - LINES_SHOWN
+            said = [f"... ({hidden} lines)", *said[-LINES_SHOWN:]] if hidden > 0 else said
+            lines += ["    " + line.replace("\n", "\n      ") for line in said]
+        return lines
 
 
 async def _take(envelope: Envelope) -> None:

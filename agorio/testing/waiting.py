@@ -11,18 +11,18 @@ import trio.testing
 
 from ..hub.hub import Hub
 
-TICK = 0.01
+SHORTEST = 0.01
+SHARE = 100
 
 
-async def wait_until(
-    condition: Callable[[], Any], *, timeout: float = 60.0, what: str = "", every: float = TICK
-) -> Any:
+async def wait_until(condition: Callable[[], Any], *, timeout: float = 60.0, what: str = "") -> Any:
     """Wait until `condition()`, async or not, is true; what it returned.
 
-    It looks whenever every task waits for something, and again after `every` seconds. Raises `TimeoutError` that shows
-    the condition, or says `what` did not happen. If cancelled: nothing has changed.
+    It looks whenever every task waits for something, and then again and again, at the latest when a hundredth of the
+    time it has waited has passed once more. Raises `TimeoutError` that shows the condition, or says `what` did not
+    happen. If cancelled: nothing has changed.
     """
-    value = None
+    value, started = None, trio.current_time()
     with trio.move_on_after(timeout):
         while True:
             await trio.testing.wait_all_tasks_blocked()
@@ -31,7 +31,7 @@ async def wait_until(
                 value = await value
             if value:
                 return value
-            await trio.sleep(every)
+            await trio.sleep(max(SHORTEST, (trio.current_time() - started) / SHARE))
     raise TimeoutError(f"{what or _source(condition)} did not come true within {timeout:g} s; it was last {value!r}")
 
 
@@ -42,14 +42,11 @@ async def wait_all_idle(hub: Hub, *, timeout: float = 600.0) -> None:
     agents without a handler are not waited for. Raises `TimeoutError` that says what is left.
     If cancelled: nothing has changed.
     """
-    with trio.move_on_after(timeout):
-        while True:
-            await trio.testing.wait_all_tasks_blocked()
-            if not any(under_way(hub)):
-                return
-            await trio.sleep(TICK)
-    left = "\n".join(f"  {line}" for line in under_way(hub))
-    raise TimeoutError(f"the hub is still busy after {timeout:g} s:\n{left}")
+    try:
+        await wait_until(lambda: not any(under_way(hub)), timeout=timeout)
+    except TimeoutError:
+        left = "\n".join(f"  {line}" for line in under_way(hub))
+        raise TimeoutError(f"the hub is still busy after {timeout:g} s:\n{left}") from None
 
 
 def under_way(hub: Hub) -> Iterator[str]:
