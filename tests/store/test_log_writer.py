@@ -173,7 +173,7 @@ class Beginner(Medium):
         if not self.ready or not changes:
             return False
         for change in changes:
-            name = change.stream if isinstance(change, Append) else change.key
+            name = change.key if isinstance(change, Put) else change.stream
             if name in self.refusals:
                 raise self.refusals[name]
         self.begun.append((changes, done))
