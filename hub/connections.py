@@ -16,7 +16,7 @@ from ..actors.sessions.operations import ActorCall, CancelRequest
 from ..mailbox.errors import AgorioError, BadFrame, LinkClosed, NetworkError, error_from_wire
 from ..mailbox.frozen import freeze
 from ..transports.frames import ErrorFrame, Frame, NotifyFrame, RequestFrame, ResponseFrame
-from ..transports.link import LinkEndpoint
+from ..transports.link import LinkEndpoint, drain_of
 from ..transports.machine import State, after
 from .directory import Entry
 
@@ -192,9 +192,13 @@ class ConnectionActor(Actor):
 
     async def _read(self, ctx: Context) -> None:
         connection, door = self._connection, self._door
+        frames = connection.endpoint.frames()
+        drain = drain_of(frames)
         try:
-            async for frame in connection.endpoint.frames():
-                door.receive(connection, frame)
+            async for first in frames:
+                door.receive(connection, first)
+                for frame in drain():
+                    door.receive(connection, frame)
         finally:
             connection.close("the link has ended")
         ctx.stop()

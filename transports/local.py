@@ -12,11 +12,10 @@ import trio
 from ..mailbox.box import Mailbox
 from ..mailbox.errors import ActorStopped, InboxFull, LinkClosed
 from .frames import Frame
-from .link import LinkHost
+from .link import TURN, LinkHost
 
 TO_HUB = 256
 TO_CLIENT = 65_536
-BATCH = 64
 
 
 class Inflow:
@@ -34,12 +33,18 @@ class Inflow:
     async def __anext__(self) -> Frame:
         if not self._batch:
             await self._box.wait()
-            batch = self._box.drain_nowait(BATCH)
+            batch = self._box.drain_nowait(TURN)
             if not batch:
                 raise StopAsyncIteration
             batch.reverse()
             self._batch = batch
         return self._batch.pop()
+
+    def drain_nowait(self) -> list[Frame]:
+        """The rest of the batch."""
+        batch, self._batch = self._batch, []
+        batch.reverse()
+        return batch
 
 
 class LocalLinkEndpoint:
