@@ -17,7 +17,7 @@ from ..actors.sessions.operations import ActorCall, CancelRequest
 from ..mailbox.errors import AgorioError, BadFrame, LinkClosed, NetworkError, error_from_wire
 from ..mailbox.frozen import freeze
 from ..transports.frames import ErrorFrame, Frame, NotifyFrame, RequestFrame, ResponseFrame
-from ..transports.link import Attended, LinkEndpoint
+from ..transports.link import Attended, LinkEndpoint, drain_of
 from ..transports.machine import State, after
 from .directory import Entry
 
@@ -197,9 +197,13 @@ class ConnectionActor(Actor):
         connection, door = self._connection, self._door
         if isinstance(connection.endpoint, Attended):
             connection.endpoint.attend(partial(door.receive, connection))
+        frames = connection.endpoint.frames()
+        drain = drain_of(frames)
         try:
-            async for frame in connection.endpoint.frames():
-                door.receive(connection, frame)
+            async for first in frames:
+                door.receive(connection, first)
+                for frame in drain():
+                    door.receive(connection, frame)
         finally:
             connection.close("the link has ended")
         ctx.stop()

@@ -18,11 +18,10 @@ import trio
 from ..mailbox.box import Mailbox
 from ..mailbox.errors import ActorStopped, InboxFull, LinkClosed
 from .frames import Frame
-from .link import LinkHost
+from .link import TURN, LinkHost
 
 TO_HUB = 256
 TO_CLIENT = 65_536
-BATCH = 64
 
 
 class Inflow:
@@ -63,12 +62,18 @@ class Inflow:
             await self._box.wait()
             if self._failure is not None:
                 raise self._failure
-            batch = self._box.drain_nowait(BATCH)
+            batch = self._box.drain_nowait(TURN)
             if not batch:
                 raise StopAsyncIteration
             batch.reverse()
             self._batch = batch
         return self._batch.pop()
+
+    def drain_nowait(self) -> list[Frame]:
+        """The rest of the batch."""
+        batch, self._batch = self._batch, []
+        batch.reverse()
+        return batch
 
 
 class LocalLinkEndpoint:
@@ -169,7 +174,7 @@ class LocalLinkClient:
         await trio.lowlevel.checkpoint_if_cancelled()
         if endpoint.pass_through(frame):
             self._passed += 1
-            if not self._passed % BATCH:  # who only sends must let others run too
+            if not self._passed % TURN:  # who only sends must let others run too
                 await trio.lowlevel.cancel_shielded_checkpoint()
             return
         try:

@@ -408,3 +408,13 @@ async def test_too_many_questions_at_once() -> None:
         await peer.until(b'"nonce":8')
         assert peer.received.count(b"rate_limited") >= 300
         await stage.check()
+
+
+async def test_a_message_of_many_frames_leaves_everybody_else_their_turn() -> None:
+    async with scene() as stage:
+        peer = await stage.greeted()
+        await peer.say(text(*[{"kind": "ping", "nonce": number} for number in range(1, 301)]))
+        answer = await peer.until(b'"nonce":300}')
+        # Answers are written while later frames of the same message still wait.
+        assert answer.count(b'[{"kind":"pong"') > 1
+        await stage.check()
