@@ -21,6 +21,7 @@ import trio
 
 sys.path.insert(0, str(Path(__file__).parent))  # where PYTHONSAFEPATH keeps it out
 
+import trio.lowlevel
 from soak_lines import answer_commands, raise_file_limit
 
 from agorio import AgentClient, AgorioError, HubClient, LinkChange, LinkClosed, Passport, WsLink, current_turn
@@ -226,7 +227,7 @@ class Crowd:
 
     async def books(self) -> dict[str, Any]:
         """What was said and heard since the last talk began. If cancelled: nothing has changed."""
-        await trio.sleep(0)
+        await trio.lowlevel.checkpoint()
         return self._books.answer()
 
     async def leave(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import trio
 
 sys.path.insert(0, str(Path(__file__).parent))  # where PYTHONSAFEPATH keeps it out
 
+import trio.lowlevel
 from common import resident
 from soak_lines import answer_commands, raise_file_limit
 
@@ -38,7 +39,7 @@ class Served:
 
     async def report(self) -> dict[str, Any]:
         """What the process holds. If cancelled: nothing has changed."""
-        await trio.sleep(0)
+        await trio.lowlevel.checkpoint()
         rss = resident()
         objects = Counter(f"{type(one).__module__}.{type(one).__qualname__}" for one in gc.get_objects())
         return {

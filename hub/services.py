@@ -275,11 +275,20 @@ class Services:
         """A bool, or an awaitable of one where the session is not in memory."""
         cell = self.sessions.resident(session_id)
         if cell is not None:
-            return probe(cell, agent_id, event_type, self.clock.time())
+            return self._may_send(cell, agent_id, event_type)
         return self._can_send_later(session_id, agent_id, event_type)
 
     async def _can_send_later(self, session_id: str, agent_id: str, event_type: str) -> bool:
-        return probe(await self.sessions.get(session_id), agent_id, event_type, self.clock.time())
+        return self._may_send(await self.sessions.get(session_id), agent_id, event_type)
+
+    def _may_send(self, cell: SessionCell, agent_id: str, event_type: str) -> bool:
+        """By the session's rules, and by the access that its members grant each other now."""
+        get = self.directory.get
+        sender = get(agent_id)
+        others = [entry for who in cell.setup.participants if who != agent_id and (entry := get(who)) is not None]
+        return probe(cell, agent_id, event_type, self.clock.time()) and (
+            sender is None or all(may_talk(sender, other) is None for other in others)
+        )
 
     def skip_turn(self, cell: SessionCell, agent_id: str, reason: str) -> None:
         """Record that a turn is given up, where it is that agent's turn and the session type can go on without."""

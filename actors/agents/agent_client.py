@@ -32,7 +32,7 @@ from ..sessions.operations import (
     SetWindow,
 )
 from ..sessions.rule import Rule
-from .calling import Asker, check_callback
+from .calling import Asker, as_handler
 from .delegation import CONSULTING, awaiting
 from .handler import default_handler
 from .inbound import Handler
@@ -220,13 +220,13 @@ class AgentClient(TaskOwner):
     # How it answers.
 
     def on_envelope(self, callback: Handler | None) -> None:
-        """Have `callback(envelope)` handle whatever arrives from now on, invitations and session ends included.
+        """Have `callback(envelope)`, async or not, handle all that arrives from now on, invitations and ends included.
 
         A delivery is acknowledged when the callback returns and retried when it raises. An invitation that it leaves
         unanswered is accepted. `None` takes the handler away: mail then waits at the hub.
         """
         had_handler = self.has_handler
-        self._callback = None if callback is None else check_callback(callback)
+        self._callback = None if callback is None else as_handler(callback)
         self.has_default_handler = False
         if self.has_handler != had_handler:
             self.connection.post_request(SetWindow(self.agent_id, self.concurrency if self.has_handler else 0))

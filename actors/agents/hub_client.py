@@ -271,13 +271,26 @@ class HubClient(DirectoryCalls):
                 self._early.clear()
 
     async def unregister(self, agent: str | AgentClient) -> None:
-        """Remove an identity from the hub for good. If cancelled: it may have been removed."""
-        agent_id = agent.agent_id if isinstance(agent, AgentClient) else agent
+        """Remove an identity from the hub for good: an agent of this client, its id or its name.
+
+        Raises `NotFoundError` where nobody is known as that, `AuthError` where it is another client's.
+
+        If cancelled: it may have been removed.
+        """
+        agent_id = agent.agent_id if isinstance(agent, AgentClient) else self.own_id(agent)
         connection = await self.connect()
+        if agent_id not in self._clients:
+            await self.get_agent(agent_id)
         await connection.request(Unregister(agent_id))
         client = self._clients.get(agent_id)
         if client is not None:
             self.forget(client)
+
+    def own_id(self, name_or_id: str) -> str:
+        """The id of one of this client's agents by its name; anything else comes back as it is."""
+        if name_or_id in self._clients:
+            return name_or_id
+        return next((who for who, client in self._clients.items() if client.name == name_or_id), name_or_id)
 
     @property
     def clients(self) -> Mapping[str, AgentClient]:

@@ -6,7 +6,7 @@ the state that came in is untouched either way. Every new state is reached by fo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import attrs
@@ -21,6 +21,7 @@ from ...mailbox.events import (
     EV_SESSION_INVITE_REJECT,
     EV_SESSION_OPENED,
     EV_TASK_EXPIRED,
+    EV_TURN_DUE,
     EV_TURN_SKIPPED,
     HUB_EVENTS,
     INVITE_ANSWERS,
@@ -28,9 +29,10 @@ from ...mailbox.events import (
     RESERVED_PREFIX,
     RESERVED_TYPES,
     TASK_EVENTS,
+    TURN_EVENTS,
 )
 from .adapters.base import SessionAdapter
-from .lifecycle import ACTIVE, AUTO_CLOSE, CLOSING, PENDING, TRANSITIONS, Live, fold
+from .lifecycle import ACTIVE, AUTO_CLOSE, CLOSING, PENDING, TRANSITIONS, Live, fold, recipients
 from .metadata import SessionSetup
 from .tasks import SESSION_CLOSED, SESSION_EXPIRED, end_data, judge_task_event
 
@@ -158,6 +160,13 @@ class _Writer:
         for task_id in self.live.tasks:
             self.end_task(task_id, EV_TASK_EXPIRED, end_data(EV_TASK_EXPIRED, task_id, reason))
 
+    def call_up(self, told: Collection[str]) -> None:
+        """Tell whoever speaks next that it is their turn, where nothing that has just been said tells them."""
+        live = self.live
+        expected = None if live.terminal else self.adapter.expected_next(live.adapter_state)
+        if expected is not None and len(expected) == 1 and expected[0] not in told:
+            self.say(EV_TURN_DUE, {"agent_id": expected[0]}, expected)
+
     def close_if_over(self) -> None:
         live = self.live
         reason = None if live.terminal else self.adapter.auto_close_reason(live.adapter_state)
@@ -185,6 +194,7 @@ def _invite(writer: _Writer) -> None:
         writer.say(EV_SESSION_INVITE, data, (invitee,))
     if not setup.invitees:
         writer.say(EV_SESSION_OPENED, {})
+        writer.call_up((setup.creator_id,))  # whoever opens a session knows whether it is their turn
 
 
 def _note(writer: _Writer, note: Note) -> None:
@@ -216,6 +226,8 @@ def _post(writer: _Writer, post: Post) -> None:
     try:
         writer.write(envelope, audience, depth if depth > envelope.depth else envelope.depth)
         writer.close_if_over()
+        if envelope.event_type in TURN_EVENTS:
+            writer.call_up(recipients(live.setup, writer.envelopes[0]))
     except AgorioError:
         raise
     except Exception as exc:
@@ -314,6 +326,8 @@ def _settle_handshake(writer: _Writer) -> None:
         writer.say(EV_SESSION_OPENED, {})
         for who in live.rejected:
             _decline(writer, who)
+        if not live.rejected:  # a skip is for everybody to see
+            writer.call_up((setup.creator_id,))
     elif len(setup.invitees) - len(live.rejected) < needed:
         writer.say(EV_SESSION_CLOSED, {"reason": "invite_rejected", "session_id": setup.session_id})
 
