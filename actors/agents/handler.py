@@ -122,9 +122,11 @@ async def _project(envelope: Envelope, client: AgentClient, metadata: SessionMet
     scene = Scene(client.agent_id, metadata, adapter.render, names)
     log, scene = await _read_for(view, client, envelope, scene)
     history = view.project(log, scene)
+    if envelope.event_type == EV_TURN_SKIPPED and history and history[-1].role != "user":
+        return MemoryStream(history), ""  # nobody has said anything since its own last word: nothing is to be answered
     if envelope.event_type in CALLS:
         stream, text = _split_last(history)
-        return stream, text or _opening_words(metadata)
+        return stream, text or (_opening_words(metadata) if envelope.event_type == EV_TURN_DUE else "")
     current = [message.text for message in view.project([envelope], scene) if message.envelope_id]
     return MemoryStream(history), "\n".join(current)
 
