@@ -70,8 +70,8 @@ class SessionLifecycle(TrioStateMachine):
     """What members may say: event types with their data."""
     ttl: ClassVar[str | float | None] = None
     """The TTL of sessions; None is the session type's."""
-    hub_options: ClassVar[Mapping[str, Any]] = {}
-    """Further options of `Hub.open`."""
+    hub_options: ClassVar[Mapping[str, Any]] = {"ttl_sweep_interval": 600.0, "expectation_sweep_interval": 60.0}
+    """Further options of `Hub.open`. Sweepers that look seldom cost little when hours pass."""
     patience = 20_000.0
     """Virtual seconds that one step may take; `waits` takes its own."""
 
@@ -172,12 +172,12 @@ class SessionLifecycle(TrioStateMachine):
     def _number(self, session_id: str) -> int:
         return self.sessions.index(session_id) + 1
 
-    def _next_speaker(self, session_id: str) -> str | None:
+    def _next_speakers(self, session_id: str) -> list[str]:
         expected: tuple[str, ...] = ()
         for metadata in self.open_sessions():
             if metadata.session_id == session_id:
                 expected = metadata.participant_ids if metadata.expected_next is None else metadata.expected_next
-        return next((name for name, client in self.clients.items() if client.agent_id in expected), None)
+        return [name for name, client in self.clients.items() if client.agent_id in expected]
 
     async def _open(self, members: Sequence[str]) -> None:
         opener = self.clients[members[0]]
@@ -228,13 +228,13 @@ class SessionLifecycle(TrioStateMachine):
             await self._say(self._picked(who), self._session(session), payload)
 
     @precondition(lambda self: self.sessions)
-    @rule(session=picks, payloads=st.lists(picks, min_size=1, max_size=6))
-    async def say_in_turn(self, session: int, payloads: list[int]) -> None:
-        """Whoever's turn it is says something, and so on."""
-        for payload in payloads:
-            name = self._next_speaker(self._session(session))
-            if name is not None:
-                await self._say(name, self._session(session), payload)
+    @rule(session=picks, lines=st.lists(st.tuples(picks, picks), min_size=1, max_size=6))
+    async def say_in_turn(self, session: int, lines: list[tuple[int, int]]) -> None:
+        """Some of those whose turn it is say something, one after the other."""
+        for who, payload in lines:
+            names = self._next_speakers(self._session(session))
+            if names:
+                await self._say(names[who % len(names)], self._session(session), payload)
 
     @precondition(lambda self: self.sessions)
     @rule(who=picks, session=picks)
