@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import trio
 
@@ -68,7 +70,7 @@ async def test_a_long_log_is_shown_from_its_end() -> None:
     assert "... (23 lines)\n    ann: 20\n" in note
 
 
-QUICK = {"ttl_sweep_interval": 0, "expectation_sweep_interval": 0}
+QUICK: dict[str, Any] = {"ttl_sweep_interval": 0, "expectation_sweep_interval": 0}
 
 
 async def test_a_block_that_waits_in_vain_is_given_up() -> None:

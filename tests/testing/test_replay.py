@@ -81,7 +81,7 @@ class Polite(ConversationAdapter):
 
 class Fussy(ConversationAdapter):
     def fold(self, state: Any, envelope: Envelope) -> Any:
-        return {}[envelope.text]
+        raise KeyError(envelope.text)
 
 
 class Crowd(ConversationAdapter):

@@ -184,7 +184,7 @@ def test_all_sessions_of_a_store(agorio: Run, store: Store) -> None:
 
 def test_rules_that_are_wrong_or_concern_nobody(agorio: Run, store: Store) -> None:
     for plain, complaint in (
-        ({"bob": {"acces": {}}}, "bob.acces: no such field; there are access, limits"),
+        ({"bob": {"axcess": {}}}, "bob.axcess: no such field; there are access, limits"),
         ({"bob": {"access": {"inbound": []}}}, "bob.access.inbound: no such field"),
         ({"bob": {"rate": {"envelopes_per_minute": -1}}}, "rate"),
         ({"bob": 7}, "the rule of 'bob'"),
