@@ -19,7 +19,8 @@ from ..transports.frames import AcceptFrame, ErrorFrame, Frame, NotifyFrame, Rec
 
 Key = tuple[str, str, str]
 """Sender, session and idempotency key."""
-UNDECIDED = frozenset({"hub_closed", "store_error", "link_closed", "network_error"})
+# Of an envelope these say nothing: an earlier attempt to send it may have been accepted.
+UNDECIDED = frozenset({"hub_closed", "store_error", "link_closed", "network_error", "auth_failed"})
 
 
 @attrs.define
