@@ -56,6 +56,7 @@ from .actors.sessions.adapters.conversation import ConversationAdapter
 from .actors.sessions.adapters.discussion import DiscussionAdapter
 from .actors.sessions.adapters.registry import AdapterRegistry
 from .actors.sessions.adapters.workflow import WorkflowAdapter
+from .actors.sessions.budget import BudgetBlock, SessionBudget, Usage
 from .actors.sessions.credentials import Challenge, HmacCredentials
 from .actors.sessions.diagrams import render_state_diagram
 from .actors.sessions.expectations import Activity, Mark, Waiting
@@ -106,11 +107,14 @@ from .hub.audit_chain import AuditAnchor, AuditVerdict
 from .hub.auth import AuthAdapter, AuthRegistry, NoAuth
 from .hub.auth_hmac import HmacAuth
 from .hub.auth_jwt import JwtAuth
+from .hub.budgets import BudgetReport
 from .hub.dead_letters import DeadLetterRecord
 from .hub.events import (
     ActorRestarted,
     AgentAttached,
+    AgentParked,
     AgentRegistered,
+    AgentResumed,
     AgentUnregistered,
     DeadLettered,
     Denied,
@@ -120,6 +124,7 @@ from .hub.events import (
     ExpectationFired,
     HubEvent,
     InboxPressure,
+    Redelivered,
     ResumeSet,
     RuleSet,
     SessionClosed,
@@ -138,9 +143,10 @@ from .hub.listeners import Listener, Subscribed
 from .hub.report import Health, HubStatistics
 from .hub.stores.check import check_store
 from .hub.stores.damage import Damage, Verification
-from .hub.stores.disk import DiskKnowledgeStore, DiskStatistics
+from .hub.stores.disk import DiskKnowledgeStore
+from .hub.stores.disk_statistics import DiskStatistics
 from .hub.stores.memory import MemoryKnowledgeStore
-from .hub.stores.protocol import Append, Document, KnowledgeStore, Put, Record
+from .hub.stores.protocol import Append, Document, KnowledgeStore, Put, Record, Trim
 from .hub.websocket import serve_ws
 from .mailbox.box import Mailbox, Statistics
 from .mailbox.envelope import Envelope, visible_to
@@ -164,6 +170,7 @@ from .mailbox.errors import (
     NetworkError,
     NotAMemberError,
     NotFoundError,
+    ParkedError,
     ProtocolError,
     QuarantinedError,
     RateLimited,
@@ -177,11 +184,15 @@ from .mailbox.errors import (
 from .mailbox.events import (
     AUDIT_KIND_ACTOR_RESTARTED,
     AUDIT_KIND_AGENT_ATTACHED,
+    AUDIT_KIND_AGENT_PARKED,
     AUDIT_KIND_AGENT_REGISTERED,
+    AUDIT_KIND_AGENT_RESUMED,
     AUDIT_KIND_AGENT_UNREGISTERED,
+    AUDIT_KIND_ARCHIVED,
     AUDIT_KIND_DEAD_LETTER,
     AUDIT_KIND_DENIED,
     AUDIT_KIND_EXPECTATION_VIOLATED,
+    AUDIT_KIND_REDELIVERED,
     AUDIT_KIND_RESUME_SET,
     AUDIT_KIND_RULE_SET,
     AUDIT_KIND_SESSION_CLOSED,
@@ -209,6 +220,7 @@ from .mailbox.events import (
     EV_TASK_PROGRESS,
     EV_TASK_STARTED,
     EV_TEXT,
+    EV_TURN_DUE,
     EV_TURN_SKIPPED,
 )
 from .mailbox.priority import Priority
@@ -241,11 +253,15 @@ __all__ = [
     "AGENT_CLIENT_DEP",
     "AUDIT_KIND_ACTOR_RESTARTED",
     "AUDIT_KIND_AGENT_ATTACHED",
+    "AUDIT_KIND_AGENT_PARKED",
     "AUDIT_KIND_AGENT_REGISTERED",
+    "AUDIT_KIND_AGENT_RESUMED",
     "AUDIT_KIND_AGENT_UNREGISTERED",
+    "AUDIT_KIND_ARCHIVED",
     "AUDIT_KIND_DEAD_LETTER",
     "AUDIT_KIND_DENIED",
     "AUDIT_KIND_EXPECTATION_VIOLATED",
+    "AUDIT_KIND_REDELIVERED",
     "AUDIT_KIND_RESUME_SET",
     "AUDIT_KIND_RULE_SET",
     "AUDIT_KIND_SESSION_CLOSED",
@@ -274,6 +290,7 @@ __all__ = [
     "EV_TASK_PROGRESS",
     "EV_TASK_STARTED",
     "EV_TEXT",
+    "EV_TURN_DUE",
     "EV_TURN_SKIPPED",
     "HUB_DEP",
     "SESSION_DEP",
@@ -289,7 +306,9 @@ __all__ = [
     "AdapterRegistry",
     "AgentAttached",
     "AgentClient",
+    "AgentParked",
     "AgentRegistered",
+    "AgentResumed",
     "AgentTarget",
     "AgentUnregistered",
     "AgorioError",
@@ -310,6 +329,8 @@ __all__ = [
     "AuthRegistry",
     "Backoff",
     "BadFrame",
+    "BudgetBlock",
+    "BudgetReport",
     "Challenge",
     "Checkpoint",
     "Child",
@@ -390,6 +411,7 @@ __all__ = [
     "NotifyFrame",
     "ObservedStat",
     "Packet",
+    "ParkedError",
     "Participant",
     "ParticipantSchema",
     "Passport",
@@ -404,6 +426,7 @@ __all__ = [
     "ReceiptFrame",
     "Reconnect",
     "Record",
+    "Redelivered",
     "Redelivery",
     "Ref",
     "Refuse",
@@ -422,6 +445,7 @@ __all__ = [
     "SendFrame",
     "Session",
     "SessionAdapter",
+    "SessionBudget",
     "SessionClosed",
     "SessionClosedError",
     "SessionCreated",
@@ -456,9 +480,11 @@ __all__ = [
     "Transition",
     "TransitionGraph",
     "TreeNode",
+    "Trim",
     "TurnError",
     "TurnFailed",
     "UnsubscribeFrame",
+    "Usage",
     "Verification",
     "ViewPolicy",
     "ViewRegistry",

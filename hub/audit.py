@@ -169,11 +169,17 @@ class AuditLog:
 
     def write(self, kind: str, **fields: Any) -> None:
         """Append a record on its own; it is durable soon after."""
+        self.write_numbered(kind, lambda sequence: None, **fields)
+
+    def write_numbered(self, kind: str, then: Callable[[int], None], /, **fields: Any) -> None:
+        """Like `write`; `then` is told the record's sequence once it is durable."""
         record = self.record(kind, **fields)
 
         def done(error: Exception | None) -> None:
             if error is None:
-                self.committed(record)
+                self.chained(record)
+                then(self.anchor.sequence)
+                self.announce(record)
             else:
                 self.total_lost += 1
                 _log.error("audit: a record of kind %s could not be written: %s", kind, error)
@@ -215,6 +221,11 @@ class AuditLog:
             raise InvalidInput(f"after={after} and limit={limit} must not be negative", field="after")
         page, _ = await self._scan(after, limit, _filter(kind, agent_id, session_id))
         return page
+
+    async def get(self, sequence: int) -> AuditRecord | None:
+        """One record; None where there is none, or none that can be read. If cancelled: nothing has changed."""
+        page, _ = await self._scan(sequence - 1, 1, Filter()) if sequence > 0 else ([], 0)
+        return page[0][1] if page and page[0][0] == sequence else None
 
     async def _scan(self, after: int, limit: int, wanted: Filter) -> tuple[list[tuple[int, AuditRecord]], int]:
         """Up to `limit` records that fit, and the sequence after which to read on."""

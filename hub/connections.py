@@ -7,6 +7,7 @@ once is answered at once, what must wait runs as a task of its own. Order is kep
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -16,7 +17,7 @@ from ..actors.sessions.operations import ActorCall, CancelRequest
 from ..mailbox.errors import AgorioError, BadFrame, LinkClosed, NetworkError, error_from_wire
 from ..mailbox.frozen import freeze
 from ..transports.frames import ErrorFrame, Frame, NotifyFrame, RequestFrame, ResponseFrame
-from ..transports.link import LinkEndpoint
+from ..transports.link import Attended, LinkEndpoint, drain_of
 from ..transports.machine import State, after
 from .directory import Entry
 
@@ -64,6 +65,7 @@ class Connection:
         "spawned",
         "state",
         "subscriptions",
+        "vigils",
     )
 
     def __init__(self, endpoint: LinkEndpoint, endpoint_id: str, now: Callable[[], float]) -> None:
@@ -75,6 +77,7 @@ class Connection:
         self.nursery: trio.Nursery | None = None
         self.on_unbind: Callable[[str], None] | None = None
         self.spawned = 0
+        self.vigils = 0
         self.running: dict[int, trio.CancelScope] = {}
         self.subscriptions: dict[int, Any] = {}
         self.calls: dict[int, HubCall] = {}
@@ -192,9 +195,15 @@ class ConnectionActor(Actor):
 
     async def _read(self, ctx: Context) -> None:
         connection, door = self._connection, self._door
+        if isinstance(connection.endpoint, Attended):
+            connection.endpoint.attend(partial(door.receive, connection))
+        frames = connection.endpoint.frames()
+        drain = drain_of(frames)
         try:
-            async for frame in connection.endpoint.frames():
-                door.receive(connection, frame)
+            async for first in frames:
+                door.receive(connection, first)
+                for frame in drain():
+                    door.receive(connection, frame)
         finally:
             connection.close("the link has ended")
         ctx.stop()

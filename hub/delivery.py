@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
 from ..actors.sessions.lifecycle import recipients
 from ..mailbox.clock import Clock, parse_iso
 from ..mailbox.codec import decode_envelope
-from ..mailbox.envelope import Envelope, visible_to
+from ..mailbox.envelope import Envelope
 from ..mailbox.errors import AgorioError, StoreError
 from ..mailbox.events import INVITE_ANSWERS, LIFECYCLE_EVENTS, SESSION_END
 from .directory import Directory
+from .dormant import Dormant
 from .governance import Grant
 from .inbox import Inbox
 from .log_writer import LogWriter
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from .sessions import Sessions
 
 
+PAGE: Final = 1024
 _NO_SLOTS: Final[dict[Inbox, bool]] = {}
 
 
@@ -51,36 +54,51 @@ class Delivery:
 
     def settled(self, agent_id: str, envelope: Envelope) -> None:
         """A delivery is handled or given up: move the cursor on."""
-        cell = self._sessions.resident(envelope.session_id)
-        if cell is None:
+        held = self._sessions.held(envelope.session_id)
+        if held is None:
             return
         entry = self._directory.get(agent_id)
         lowest = entry.inbox.desk.lowest(envelope.session_id) if entry is not None else None
-        cell.log.settle(agent_id, envelope.sequence, lowest)
-        if envelope.event_type not in LIFECYCLE_EVENTS or envelope.event_type in SESSION_END:
-            self._writer.put_lazily(f"cursor/{cell.session_id}", cell.log.to_bytes)
-        if cell.live.terminal:
-            self.retire_if_settled(cell)
+        held.log.settle(agent_id, envelope.sequence, lowest)
+        if held.is_terminal and held.settled:
+            self.retire_if_settled(held)
+        elif envelope.event_type not in LIFECYCLE_EVENTS or envelope.event_type in SESSION_END:
+            self._sessions.keep_bookmark(held)
 
-    def retire_if_settled(self, cell: SessionCell) -> None:
+    def retire_if_settled(self, held: SessionCell | Dormant) -> None:
         """Let an ended session go once everybody has handled everything."""
-        if cell.settled and self._sessions.resident(cell.session_id) is cell:
-            self._sessions.forget(cell)
-            self._writer.submit((Put(f"open/{cell.session_id}", None),), _cursor_written)
+        session_id = held.session_id
+        if held.settled and self._sessions.held(session_id) is held:
+            self._sessions.forget(held)
+            keys = self._sessions.snapshots.removal(session_id, held.log)
+            gone = (Put(f"open/{session_id}", None), Put(f"cursor/{session_id}", None), *keys)
 
-    async def restore(self, cell: SessionCell) -> None:
+            def done(error: AgorioError | None) -> None:
+                if error is not None:  # the next hub takes it up again, and must know that all of it was handled
+                    body = self._sessions.bookmark(held)
+                    self._writer.put_lazily(f"cursor/{session_id}", lambda: body)
+
+            self._writer.submit(gone, done)
+
+    async def restore(self, held: SessionCell | Dormant) -> None:
         """After a restart: put everything that is pending back into the inboxes. If cancelled: part of it is there."""
-        for agent_id in cell.setup.participants:
-            entry = self._directory.get(agent_id)
-            if entry is None:
-                continue
-            after = cell.log.cursor(agent_id)
-            for record in await self._writer.store.read(stream_of(cell.session_id), after):
-                envelope = decode_envelope(record.body)
-                if _is_for(cell, envelope, agent_id) and not cell.log.handled(agent_id, envelope.sequence):
-                    cell.log.expect(agent_id)
-                    # Whether it went out before the restart is not known: it is marked as a redelivery, to be safe.
-                    entry.inbox.restore(envelope, 1, expiry(envelope))
+        session_id, log = held.session_id, held.log
+        inboxes = {who: entry.inbox for who in held.participants if (entry := self._directory.get(who)) is not None}
+        after = min((log.cursor(agent_id) for agent_id in inboxes), default=math.inf)
+        while after < math.inf and (page := await self._writer.store.read(stream_of(session_id), int(after), PAGE)):
+            for record in page:
+                self._restore_one(held, inboxes, decode_envelope(record.body))
+            after = page[-1].sequence
+
+    def _restore_one(self, held: SessionCell | Dormant, inboxes: dict[str, Inbox], envelope: Envelope) -> None:
+        if envelope.event_type in INVITE_ANSWERS:
+            return
+        for agent_id in recipients(held, envelope):
+            inbox = inboxes.get(agent_id)
+            if inbox is not None and not held.log.handled(agent_id, envelope.sequence):
+                held.log.expect(agent_id)
+                # Whether it went out before the restart is not known: it is marked as a redelivery, to be safe.
+                inbox.restore(envelope, 1, expiry(envelope))
 
     def answer_from_log(self, cell: SessionCell, sequence: int, answer: Answer) -> None:
         """Answer a retry with the envelope that is in the log already."""
@@ -113,13 +131,3 @@ def expiry(envelope: Envelope) -> float | None:
     if envelope.ttl_seconds is None:
         return None
     return parse_iso(envelope.created_at) + envelope.ttl_seconds
-
-
-def _is_for(cell: SessionCell, envelope: Envelope, agent_id: str) -> bool:
-    if envelope.event_type in INVITE_ANSWERS or not visible_to(envelope, agent_id):
-        return False
-    return agent_id in recipients(cell.setup, envelope)
-
-
-def _cursor_written(error: AgorioError | None) -> None:
-    """A cursor that was not written leads to a redelivery after a restart, never to a loss."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..actors.sessions.operations import AuthChallenge, Register
-from ..mailbox.errors import AccessDeniedError, AgorioError, AuthError, InboxFull, RateLimited
+from ..mailbox.errors import AccessDeniedError, AgorioError, AuthError, InboxFull, ParkedError, RateLimited
 from ..mailbox.events import AUDIT_KIND_DENIED
 from ..transports.frames import ReceiptFrame, RequestFrame, SendFrame, SubscribeFrame
 from .connections import Connection
@@ -34,7 +34,7 @@ class Denials:
         claimed = subject.pop("agent_id", None)
         entry = connection.bound.get(claimed) if claimed is not None else None
         if entry is not None:
-            if isinstance(error, InboxFull | RateLimited):
+            if isinstance(error, InboxFull | RateLimited | ParkedError):
                 if entry.denied_for == error.code:
                     return  # one record per run of refusals; a flood must not flood the audit log
                 entry.denied_for = error.code

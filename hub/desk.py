@@ -11,104 +11,26 @@ Pure: it is told the time and returns what to push, to retry and to give up. Rul
 from __future__ import annotations
 
 import heapq
-from collections import deque
-from collections.abc import Callable, Iterable
-from typing import Final, cast
-
-import attrs
+from collections.abc import Callable
+from typing import Final
 
 from ..mailbox.envelope import Envelope
 from ..mailbox.events import LIFECYCLE_EVENTS, SESSION_END, TASK_ENDS, TURN_EVENTS
+from .desk_line import Delivery, Line
 
+NONE: Final[frozenset[str]] = frozenset()
 UNCOUNTED = LIFECYCLE_EVENTS | TASK_ENDS
-
-
-@attrs.define
-class Delivery:
-    """One envelope on its way to one recipient."""
-
-    envelope: Envelope
-    """What is delivered."""
-    counted: bool = True
-    """Whether it takes a slot of the inbox."""
-    attempt: int = 0
-    """How often it was pushed."""
-    expires_at: float | None = None
-    """When an undelivered envelope becomes a dead letter, seconds since 1970."""
-
-
-# Most deliveries go out as they come, so a line makes its queue when something has to wait. Until then it has this: it
-# reads like an empty queue, and nothing can be added to it by mistake.
-_EMPTY: Final = cast("deque[Delivery]", ())
-
-
-@attrs.define
-class Line:
-    """The deliveries of one session to one agent."""
-
-    queued: deque[Delivery] = _EMPTY
-    """Not pushed yet, in order; changed by the methods below only."""
-    ranks: dict[int, int] = attrs.field(factory=dict)
-    """How many of them have which priority."""
-    out: dict[int, Delivery] = attrs.field(factory=dict)
-    """Pushed and not acknowledged, by sequence."""
-    counted_out: int = 0
-    """How many of them are counted."""
-    free: bool = False
-    """Whether it is pushed without regard to the window."""
-    ended: bool = False
-    """Whether the session's end has come: the line goes with its last delivery, watched or not."""
-    held_until: float = 0.0
-    """Nothing goes out before this instant."""
-    retried: bool = False
-    """Whether something went out again, so that `out` may not be in order."""
-    entry: int = 0
-    """The number of its entry in the heap; 0 where it has none."""
-    entry_priority: int = 0
-    """That entry's priority."""
-
-    def append(self, delivery: Delivery) -> None:
-        """Queue a delivery."""
-        if self.queued is _EMPTY:
-            self.queued = deque()
-        self.queued.append(delivery)
-        self._count(delivery, 1)
-
-    def popleft(self) -> Delivery:
-        """Take the first one out."""
-        delivery = self.queued.popleft()
-        self._count(delivery, -1)
-        return delivery
-
-    def remove(self, delivery: Delivery) -> None:
-        """Take one out of the middle."""
-        self.queued.remove(delivery)
-        self._count(delivery, -1)
-
-    def refill(self, deliveries: Iterable[Delivery]) -> None:
-        """Queue these and no others."""
-        self.queued = deque(deliveries)
-        self.ranks.clear()
-        for delivery in self.queued:
-            self._count(delivery, 1)
-
-    def _count(self, delivery: Delivery, change: int) -> None:
-        rank = int(delivery.envelope.priority)
-        count = self.ranks.get(rank, 0) + change
-        if count:
-            self.ranks[rank] = count
-        else:
-            del self.ranks[rank]
 
 
 class Desk:
     """Pending deliveries of one agent."""
 
-    __slots__ = ("_entries", "_express", "_heap", "_held", "_lines", "in_flight", "window")
+    __slots__ = ("_entries", "_express", "_heap", "_held", "_lines", "in_flight", "parked", "window")
 
     def __init__(self, window: int | None = None) -> None:
         self.window = window
         self.in_flight = 0
+        self.parked: frozenset[str] = NONE
         self._lines: dict[str, Line] = {}
         self._heap: list[tuple[int, int, str]] = []
         self._express: list[str] = []
@@ -127,7 +49,7 @@ class Desk:
         envelope = delivery.envelope
         if self._heap or self._express or not delivery.counted or envelope.session_id in self._lines:
             return False
-        if self.window is not None and self.in_flight >= self.window:
+        if (self.window is not None and self.in_flight >= self.window) or envelope.session_id in self.parked:
             return False
         line = self._lines[envelope.session_id] = Line()
         line.out[envelope.sequence] = delivery
@@ -179,7 +101,7 @@ class Desk:
         pushed: list[Delivery] = []
         for session_id in self._express:
             line = self._lines.get(session_id)
-            if line is not None and line.held_until <= now:
+            if line is not None and line.held_until <= now and session_id not in self.parked:
                 self._push_express(line, pushed)
         self._express.clear()
         while self._heap and (self.window is None or self.in_flight < self.window):
@@ -199,7 +121,7 @@ class Desk:
         if line is None or line.entry != entry:
             return
         line.entry = 0
-        if line.held_until > now or not line.queued:
+        if line.held_until > now or not line.queued or session_id in self.parked:
             return
         if line.counted_out and self.window is not None:
             return  # one at a time within a session; its acknowledgement gives the line a new entry
@@ -303,6 +225,37 @@ class Desk:
                 del self._lines[session_id]
         self.in_flight = 0
 
+    def park(self, session_id: str) -> None:
+        """Push nothing of this session until it is resumed."""
+        self.parked |= {session_id}
+
+    def resume(self, session_id: str) -> None:
+        """Push this session again."""
+        self.parked -= {session_id}
+        line = self._lines.get(session_id)
+        if line is not None:
+            self._enter_again(session_id, line)
+
+    def out_of(self, session_id: str, *, sequence: int = 0, envelope_id: str = "") -> Delivery | None:
+        """What is out of a session, by sequence or by envelope; None where that is not out."""
+        line = self._lines.get(session_id)
+        out = line.out.values() if line is not None else ()
+        return next((d for d in out if sequence == d.envelope.sequence or envelope_id == d.envelope.envelope_id), None)
+
+    def has(self, session_id: str, sequence: int) -> bool:
+        """Whether the delivery is pending."""
+        line = self._lines.get(session_id)
+        return line is not None and any(d.envelope.sequence == sequence for d in (*line.queued, *line.out.values()))
+
+    def put_back(self, delivery: Delivery) -> None:
+        """Queue a delivery at its place among those that wait, though its time was over."""
+        session_id = delivery.envelope.session_id
+        line = self._lines.get(session_id)
+        if line is None:
+            line = self._lines[session_id] = Line()
+        self._requeue(line, [delivery])
+        self._enter_again(session_id, line)
+
     def set_window(self, window: int | None) -> None:
         """Change how many counted deliveries may be out at once."""
         self.window = window
@@ -389,3 +342,6 @@ class Desk:
 def is_counted(envelope: Envelope) -> bool:
     """Whether the envelope takes a slot of an inbox; bookkeeping and the ends of tasks always get through."""
     return envelope.event_type not in UNCOUNTED
+
+
+__all__ = ["UNCOUNTED", "Delivery", "Desk", "Line", "is_counted"]

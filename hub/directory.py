@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 
 import attrs
 
+from ..actors.sessions.budget import NO_ACCOUNT, Account
 from ..actors.sessions.identity import Passport, Resume
 from ..actors.sessions.rule import ANYBODY, Rule, matches
 from ..mailbox.errors import NotFoundError
@@ -22,11 +23,12 @@ SORTS = ("name", "created_at", "track_record")
 class Entry:
     """One registered agent as the hub holds it."""
 
-    __slots__ = ("bucket", "denied_for", "inbox", "open_sessions", "open_tasks", "sessions", "stored")
+    __slots__ = ("account", "bucket", "denied_for", "inbox", "open_sessions", "open_tasks", "sessions", "stored")
 
     def __init__(self, stored: StoredAgent, inbox: Inbox) -> None:
         self.stored = stored
         self.inbox = inbox
+        self.account: Account = NO_ACCOUNT
         self.bucket: TokenBucket | None = None
         self.sessions: dict[str, None] = {}
         self.open_sessions = 0
@@ -89,6 +91,11 @@ class Directory:
     def get(self, agent_id: str) -> Entry | None:
         """The entry of an id, or None."""
         return self._by_id.get(agent_id)
+
+    def shared(self, agent_id: str) -> str:
+        """The one text of this id that everybody holds, where it is known: it may stand in thousands of sessions."""
+        entry = self._by_id.get(agent_id)
+        return agent_id if entry is None else entry.agent_id
 
     def entry(self, name_or_id: str) -> Entry:
         """The entry of an id or a name; an exact id wins. Raises `NotFoundError`."""
@@ -194,3 +201,7 @@ class AgentInfo:
     """The inbox's cap."""
     open_sessions: int
     """Open sessions that it created."""
+    parked: str | None = None
+    """Why it gets no mail; None where it does."""
+    parked_in: tuple[str, ...] = ()
+    """Sessions in which it gets none."""

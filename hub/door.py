@@ -10,6 +10,7 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -62,6 +63,7 @@ _log = logging.getLogger("agorio.hub")
 # What a connection may ask for before any identity is bound to it; everything else needs one.
 UNPROVEN = frozenset({Register.op, AuthChallenge.op})
 MAX_RUNNING = 1024
+MAX_VIGILS = 16_384
 
 Handler = Callable[[Connection, Any], Any]
 
@@ -78,6 +80,8 @@ class Row:
     """The field that names the acting identity, which must be bound to the connection; None needs no identity."""
     is_cancelable: bool = True
     """Whether a client may give it up half-way; otherwise it hears what came of it, and may take that back."""
+    is_vigil: bool = False
+    """Whether it waits for something to happen, for hours perhaps: such a one is in nobody's way and counts apart."""
 
 
 class Door:
@@ -136,10 +140,26 @@ class Door:
             raise BadFrame(f"a Send carries an Envelope, not a {type(envelope).__name__}")
         sender = self.acting(connection, envelope.sender_id)
         cell = self._services.sessions.resident(envelope.session_id)
-        if cell is None or (envelope.event_type == EV_TASK_STARTED and envelope.event_data.get("resume_from")):
+        if envelope.event_type == EV_TASK_STARTED and envelope.event_data.get("resume_from"):
             self._spawn(connection, frame.request_id, self._send_later, frame)
-            return
-        self._post(connection, frame, sender, cell)
+        elif cell is not None:
+            self._post(connection, frame, sender, cell)
+        elif self._services.sessions.held(envelope.session_id) is not None:
+            self._services.sessions.when_awake(envelope.session_id, partial(self._post_woken, connection, frame))
+        else:
+            self._spawn(connection, frame.request_id, self._send_later, frame)
+
+    def _post_woken(
+        self, connection: Connection, frame: SendFrame, cell: SessionCell | None, error: AgorioError | None
+    ) -> None:
+        """The session has been folded; whoever has sent to it meanwhile comes in the order of sending."""
+        if cell is None:
+            self._refuse(connection, frame.request_id, error or HubClosedError("the session is gone"), frame)
+        else:
+            self._guarded(connection, frame.request_id, partial(self._post_in, cell), frame)
+
+    def _post_in(self, cell: SessionCell, connection: Connection, frame: SendFrame) -> None:
+        self._post(connection, frame, self.acting(connection, frame.envelope.sender_id), cell)
 
     def _post(self, connection: Connection, frame: SendFrame, sender: Entry, cell: SessionCell) -> None:
         request_id = frame.request_id
@@ -186,6 +206,8 @@ class Door:
         if frame.status == "ack":
             entry.inbox.ack(frame.session_id, frame.sequence)
         else:
+            # Counted first: whoever is parked by it gets nothing in its place.
+            self._services.budgets.failed_turn(entry, frame.session_id, sequence=frame.sequence)
             entry.inbox.nack(frame.session_id, frame.sequence, frame.reason)
 
     def _other(self, connection: Connection, frame: Any) -> None:
@@ -229,8 +251,12 @@ class Door:
             self.acting(connection, getattr(params, row.acts_as))
         elif not connection.bound and frame.op not in UNPROVEN:
             raise AccessDeniedError("register or attach an agent on this connection first")
+        if row.is_vigil and connection.vigils >= MAX_VIGILS:
+            raise RateLimited(f"{MAX_VIGILS} requests of this connection wait for something to happen; end some")
         result = row.handler(connection, params)
-        if inspect.isawaitable(result):
+        if row.is_vigil:
+            self._keep_vigil(connection, frame, result)
+        elif inspect.isawaitable(result):
             self._spawn(connection, frame.request_id, self._respond, frame, result)
         else:
             connection.answer(ResponseFrame(frame.request_id, result))
@@ -250,8 +276,18 @@ class Door:
     def _check_open(self, connection: Connection) -> None:
         if not self.accepting:
             raise HubClosedError("the hub is closing and takes no new work")
-        if connection.spawned >= MAX_RUNNING:
+        if connection.spawned - connection.vigils >= MAX_RUNNING:
             raise RateLimited(f"{MAX_RUNNING} requests of this connection are under way; wait for some answers")
+
+    def _keep_vigil(self, connection: Connection, frame: RequestFrame, result: Awaitable[Any]) -> None:
+        connection.vigils += 1
+        self._spawn(connection, frame.request_id, self._respond_at_last, frame, result)
+
+    async def _respond_at_last(self, connection: Connection, frame: RequestFrame, result: Awaitable[Any]) -> None:
+        try:
+            await self._respond(connection, frame, result)
+        finally:
+            connection.vigils -= 1
 
     def _spawn(self, connection: Connection, request_id: int | None, act: Callable[..., Any], *args: Any) -> None:
         assert connection.nursery is not None

@@ -164,6 +164,34 @@ class RuleSet:
 
 
 @attrs.frozen
+class AgentParked:
+    """An agent is beyond its budget, or was parked by the operator: its mail waits."""
+
+    agent_id: str
+    """Its id."""
+    name: str
+    """Its name."""
+    session_id: str | None = None
+    """In which session only; None is everywhere."""
+    limit: str = ""
+    """The field of its rule; empty where the operator has parked it."""
+    reason: str = ""
+    """In words."""
+
+
+@attrs.frozen
+class AgentResumed:
+    """An agent gets its mail again."""
+
+    agent_id: str
+    """Its id."""
+    name: str
+    """Its name."""
+    session_id: str | None = None
+    """In which session only; None is everywhere."""
+
+
+@attrs.frozen
 class ExpectationFired:
     """An expectation was violated."""
 
@@ -209,6 +237,18 @@ class DeadLettered:
     """Why."""
     attempts: int = 0
     """How often it was tried."""
+
+
+@attrs.frozen
+class Redelivered:
+    """The operator has put a dead letter back into its recipient's inbox."""
+
+    agent_id: str
+    """The recipient."""
+    session_id: str
+    """The session."""
+    envelope_id: str
+    """The envelope."""
 
 
 @attrs.frozen
@@ -275,9 +315,12 @@ HubEvent: TypeAlias = (
     | ResumeSet
     | SkillSet
     | RuleSet
+    | AgentParked
+    | AgentResumed
     | ExpectationFired
     | TurnFailed
     | DeadLettered
+    | Redelivered
     | InboxPressure
     | ActorRestarted
     | TaskEnded
@@ -296,9 +339,12 @@ AUDITED: dict[str, type] = {
     kinds.AUDIT_KIND_RESUME_SET: ResumeSet,
     kinds.AUDIT_KIND_SKILL_SET: SkillSet,
     kinds.AUDIT_KIND_RULE_SET: RuleSet,
+    kinds.AUDIT_KIND_AGENT_PARKED: AgentParked,
+    kinds.AUDIT_KIND_AGENT_RESUMED: AgentResumed,
     kinds.AUDIT_KIND_EXPECTATION_VIOLATED: ExpectationFired,
     kinds.AUDIT_KIND_TURN_FAILED: TurnFailed,
     kinds.AUDIT_KIND_DEAD_LETTER: DeadLettered,
+    kinds.AUDIT_KIND_REDELIVERED: Redelivered,
     kinds.AUDIT_KIND_ACTOR_RESTARTED: ActorRestarted,
     kinds.AUDIT_KIND_TASK_TERMINATED: TaskEnded,
 }

@@ -29,12 +29,13 @@ from ..actors.sessions.expectations import (
     seconds_of,
     start_activity,
 )
-from ..actors.sessions.lifecycle import Close, Live, Note, begin, fold
+from ..actors.sessions.judging import Close, Note
+from ..actors.sessions.lifecycle import Live, begin, fold
 from ..actors.sessions.metadata import Expectation, SessionState
 from ..mailbox.clock import Clock, parse_iso
 from ..mailbox.codec import decode_envelope
 from ..mailbox.envelope import Envelope
-from ..mailbox.errors import AgorioError, InvalidInput
+from ..mailbox.errors import AgorioError, InvalidInput, QuarantinedError
 from ..mailbox.events import AUDIT_KIND_EXPECTATION_VIOLATED, EV_EXPECTATION_VIOLATED
 from .audit import AuditLog
 from .deadlines import Deadlines
@@ -141,7 +142,7 @@ class Expectations:
             self._unseen.pop(session_id, None)
             self._watches.pop(session_id, None)
         elif session_id in self._unseen:
-            return  # its instant follows from the first envelope, and this one is later
+            return  # its instant follows from an earlier envelope or moment, and this one is later
         elif (watch := self._watches.get(session_id)) is None:
             self.enrol(cell, self._clock.time())
         elif (at := self._clock.time() + watch.least) < watch.at:
@@ -153,6 +154,16 @@ class Expectations:
             at = self._unseen[cell.session_id] = now + _least(cell.setup.expectations)
             if at < math.inf:
                 self._due.add(at, cell.session_id)
+
+    def resume(self, session_id: str, least: float, at: float) -> None:
+        """Watch a session that is not folded: nothing of it is due before `at`."""
+        watch = self._watches[session_id] = Watch(at, least)
+        self._set(session_id, watch, at)
+
+    def due_of(self, session_id: str) -> float | None:
+        """The instant before which nothing of a session is due; None where nobody is waited for."""
+        watch = self._watches.get(session_id)
+        return self._unseen.get(session_id) if watch is None else watch.at
 
     def _see(self, session_id: str) -> Watch | None:
         """The watch of a session whose instant has come, made where it is the first time."""
@@ -194,9 +205,14 @@ class Expectations:
         return found
 
     async def _sweep_one(self, session_id: str, watch: Watch, now: float) -> int:
-        cell = self._sessions.resident(session_id)
-        if cell is None or cell.live.terminal:
+        held = self._sessions.held(session_id)
+        if held is None or held.is_terminal:
             del self._watches[session_id]
+            return 0
+        try:
+            cell = await self._sessions.get(session_id)
+        except QuarantinedError:  # the session table has reported it
+            self._watches.pop(session_id, None)
             return 0
         activity = await self._fold(cell, watch)
         violations = overdue(activity, cell.setup, now, self._evaluators)
@@ -209,6 +225,7 @@ class Expectations:
             following = next_due(await self._fold(cell, watch), cell.setup, self._evaluators)
             at = math.inf if following is None else following.at
             self._set(session_id, watch, at if at > now else now + RETRY)  # what could not be noted fires again later
+            self._sessions.keep_bookmark(cell)
         return len(violations)
 
     async def _fold(self, cell: SessionCell, watch: Watch) -> Activity:

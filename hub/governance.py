@@ -19,7 +19,7 @@ from ..actors.sessions.metadata import SessionSetup
 from ..actors.sessions.rule import ANYBODY, Rule, matches
 from ..mailbox.clock import Clock
 from ..mailbox.envelope import Envelope
-from ..mailbox.errors import AccessDeniedError, InboxFull, NetworkError, RateLimited
+from ..mailbox.errors import AccessDeniedError, InboxFull, NetworkError, ParkedError, RateLimited
 from ..mailbox.rate import TokenBucket
 from .directory import Entry, may_talk
 from .inbox import Inbox
@@ -98,6 +98,7 @@ class Governance:
 
     def check_send(self, envelope: Envelope, sender: Entry, recipients: list[Entry], counted: bool) -> Grant:
         """Admit an envelope or raise its refusal; `MustWait` where the only obstacle is a full `block` inbox."""
+        self.check_parked(sender, envelope)
         if envelope.depth:
             self._check_depth(envelope.depth, sender)
         for recipient in recipients:
@@ -115,6 +116,21 @@ class Governance:
             grant.give_back()
             raise
         return grant
+
+    def check_parked(self, sender: Entry, envelope: Envelope | None = None) -> None:
+        """Refuse what a parked agent begins; what it has in hand it may still answer. Raises `ParkedError`."""
+        parked, desk = sender.account.parked, sender.inbox.desk
+        if parked is None and (envelope is None or envelope.session_id not in desk.parked):
+            return
+        answered = envelope.causation_id if envelope is not None else None
+        if envelope is not None and answered and desk.out_of(envelope.session_id, envelope_id=answered) is not None:
+            return
+        raise ParkedError(
+            f"{sender.name!r} is parked{f' ({parked.reason})' if parked else ' in this session'}; "
+            f"the hub's operator resumes it with resume_agent({sender.name!r})",
+            agent=sender.name,
+            limit=parked.limit if parked else "budget.per_session",
+        )
 
     def _ask_arbiter(self, envelope: Envelope, sender: Entry, recipients: list[Entry]) -> None:
         self._ask(self.arbiter.authorize_send, envelope, sender.passport, [r.agent_id for r in recipients])
@@ -184,6 +200,7 @@ class Governance:
         """Admit an opening or raise its refusal."""
         kind = setup.manifest.type
         limits, types = creator.rule.limits, creator.rule.access.session_types
+        self.check_parked(creator)
         self._check_depth(setup.depth, creator)
         if types.initiate != ANYBODY and not matches(types.initiate, kind):
             raise AccessDeniedError(f"access.session_types.initiate of {creator.name!r} does not allow {kind!r}")

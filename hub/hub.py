@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 import trio
@@ -13,28 +13,17 @@ from ..actors.runtime.actor import Actor, Context
 from ..actors.runtime.child import Child, Group
 from ..actors.runtime.events import ActorCrash, ActorRestart, Event
 from ..actors.runtime.opening import open_supervisor
-from ..actors.runtime.ref import Ref
 from ..actors.runtime.supervisor import Supervisor
-from ..actors.runtime.tree import TreeNode
-from ..actors.sessions import operations as ops
 from ..actors.sessions.adapters.base import SessionAdapter
 from ..actors.sessions.adapters.registry import AdapterRegistry, default_adapters
 from ..actors.sessions.expectations import Evaluator
-from ..actors.sessions.identity import Passport, Resume
-from ..actors.sessions.metadata import SessionMetadata
-from ..actors.sessions.rule import Rule
-from ..actors.sessions.tasks import TaskMetadata
-from ..actors.sessions.typed import checked
 from ..mailbox.clock import Clock, as_clock
-from ..mailbox.envelope import Envelope
-from ..mailbox.errors import HubClosedError, InvalidInput, QuarantinedError
+from ..mailbox.errors import HubClosedError, InvalidInput
 from ..mailbox.events import AUDIT_KIND_ACTOR_RESTARTED
 from ..transports.link import LinkEndpoint
 from .audit import AuditLog
 from .auth import AuthRegistry
 from .connections import Connection, ConnectionActor
-from .dead_letters import DeadLetterRecord
-from .directory import AgentInfo
 from .door import Door
 from .expectations import Reaction
 from .extension import Extensible
@@ -43,9 +32,10 @@ from .inbox import Redelivery
 from .listeners import GROUP as LISTENERS
 from .opening import ManualExit, Opening
 from .operations import Operations
+from .operator import Operated
+from .reading import Readable
 from .recovery import recover
 from .registry import Clerk
-from .report import Health, HubStatistics, agent_info, health_of, statistics_of
 from .services import Services, Settings
 from .stores.protocol import KnowledgeStore
 from .sweepers import sweep_ttl, sweeper_child
@@ -53,7 +43,7 @@ from .sweepers import sweep_ttl, sweeper_child
 TOP = "hub"
 
 
-class Hub(Extensible):
+class Hub(Readable, Operated, Extensible):
     """A network's single source of truth. Open one with `Hub.open`; the constructor does nothing but remember.
 
     `store` keeps the logs, `auth` proves identities (default: `NoAuth`), `clock` is a callable returning ISO-8601 text
@@ -205,6 +195,7 @@ class Hub(Extensible):
         return [
             Child("log-writer", lambda: _Loop(services.writer.run, services.writer.flush), grace=settings.grace),
             Group(LISTENERS, max_restarts=1000),
+            Child("sessions", lambda: _Loop(services.sessions.run, services.sessions.leave), grace=settings.grace),
             Child("registry", Clerk, grace=settings.grace, capacity=100_000),
             Group("agents", max_restarts=1000),
             Group("connections", max_restarts=1000),
@@ -269,99 +260,7 @@ class Hub(Extensible):
         else:
             await trio.lowlevel.checkpoint()
 
-    # What the operator reads.
-
-    async def get_session(self, session_id: str) -> SessionMetadata:
-        """A snapshot. Raises `NotFoundError`. If cancelled: nothing has changed."""
-        services = self._open_services()
-        await trio.lowlevel.checkpoint()
-        return (await services.sessions.get(session_id)).metadata()
-
-    async def get_resume(self, agent_id: str) -> Resume:
-        """The current résumé. Raises `NotFoundError`. If cancelled: nothing has changed."""
-        services = self._open_services()
-        await trio.lowlevel.checkpoint()
-        return services.directory.entry(agent_id).resume
-
-    async def get_passport(self, agent_id: str) -> Passport:
-        """The current passport. Raises `NotFoundError`. If cancelled: nothing has changed."""
-        services = self._open_services()
-        await trio.lowlevel.checkpoint()
-        return services.directory.entry(agent_id).passport
-
-    get_agent = get_passport
-
-    async def get_rule(self, agent_id: str) -> Rule:
-        """The current rule. Raises `NotFoundError`. If cancelled: nothing has changed."""
-        services = self._open_services()
-        await trio.lowlevel.checkpoint()
-        return services.directory.entry(agent_id).rule
-
-    async def get_skill(self, agent_id: str) -> str | None:
-        """The skill as it was set. Raises `NotFoundError`. If cancelled: nothing has changed."""
-        services = self._open_services()
-        await trio.lowlevel.checkpoint()
-        return services.directory.entry(agent_id).stored.skill_md
-
-    async def read_wal(
-        self, session_id: str, *, after: int = 0, limit: int | None = None, as_agent: str | None = None
-    ) -> list[Envelope]:
-        """The session's envelopes in order, all or as one participant sees them. Raises `NotFoundError`.
-
-        If cancelled: nothing has changed.
-        """
-        services = self._open_services()
-        await trio.lowlevel.checkpoint()
-        with suppress(QuarantinedError):  # what cannot be folded can be looked at all the same
-            await services.sessions.get(session_id)
-        return await services.reader.read_all(session_id, after, limit, as_agent)
-
-    async def list_sessions(
-        self, *, agent_id: str | None = None, state: str | None = None, limit: int = 1000
-    ) -> list[SessionMetadata]:
-        """Sessions, newest first; `state` may be `open`. If cancelled: nothing has changed."""
-        op = checked(ops.ListSessions(agent_id, state, limit))
-        return await self._open_services().list_sessions(None if agent_id is None else [agent_id], op.state, op.limit)
-
-    async def get_task(self, task_id: str) -> TaskMetadata:
-        """A task, running or ended. Raises `NotFoundError`. If cancelled: nothing has changed."""
-        return await self._open_services().task_calls.get(task_id)
-
-    async def list_tasks(
-        self,
-        *,
-        session_id: str | None = None,
-        owner_id: str | None = None,
-        state: str | None = None,
-        capability: str | None = None,
-        limit: int = 1000,
-    ) -> list[TaskMetadata]:
-        """Tasks, newest first; `state` may be `ended`. If cancelled: nothing has changed."""
-        wanted = ops.ListTasks("", session_id, owner_id, state, capability, limit)
-        return await self._open_services().task_calls.list(wanted, everything=True)
-
-    async def list_agents(
-        self,
-        *,
-        capability: str | None = None,
-        query: str | None = None,
-        kind: str | None = None,
-        sort_by: str = "name",
-        limit: int = 1000,
-    ) -> list[Passport]:
-        """Passports; filter and sort come before the limit. If cancelled: nothing has changed."""
-        services = self._open_services()
-        await trio.lowlevel.checkpoint()
-        op = checked(ops.ListAgents(capability, query, kind, sort_by, limit))
-        return [entry.passport for entry in services.search(op)]
-
-    def agents(self) -> list[AgentInfo]:
-        """Every agent with its inbox, by name."""
-        return sorted((agent_info(entry) for entry in self._open_services().directory), key=lambda info: info.name)
-
-    def dead_letters(self, agent_id: str | None = None) -> Sequence[DeadLetterRecord]:
-        """Deliveries that were given up, oldest first."""
-        return self._open_services().dead_letters.list(agent_id)
+    # What its parts share.
 
     @property
     def audit_log(self) -> AuditLog:
@@ -375,60 +274,13 @@ class Hub(Extensible):
         return self.audit_log
 
     @property
-    def auth_schemes(self) -> tuple[str, ...]:
-        """The schemes by which identities are proven here; the empty one is `NoAuth`."""
-        return self._open_services().registry.auth.schemes()
-
-    @property
     def is_closed(self) -> bool:
         """Whether the hub has closed or is closing."""
         return self._closed
 
-    def health(self) -> Health:
-        """How the hub is."""
-        return health_of(self._open_services(), self._require_top())
-
-    def statistics(self) -> HubStatistics:
-        """Counts of what the hub has done and holds."""
-        return statistics_of(self._open_services(), self._require_top())
-
-    def tree(self) -> TreeNode:
-        """The supervision tree as it is now."""
-        self._open_services()
-        return self._require_top().tree()
-
-    def ref(self, name: str) -> Ref:
-        """The actor of a registered agent. Raises `NotFoundError`."""
-        entry = self._open_services().directory.entry(name)
-        return self._require_top().group("agents").ref(entry.name)
-
     def _require_top(self) -> Supervisor:
         assert self._top is not None
         return self._top
-
-    # What the operator does.
-
-    async def close_session(self, session_id: str, reason: str = "closed_by_operator") -> SessionMetadata:
-        """Close a session. Raises `NotFoundError`. If cancelled: it still closes."""
-        services = self._open_services()
-        await trio.lowlevel.checkpoint()
-        return await services.close_session(session_id, reason)
-
-    async def set_rule(self, agent_id: str, rule: Rule) -> Rule:
-        """Replace an agent's rule, loosening included. If cancelled: done wholly or not at all."""
-        return await self._open_services().registry.set_rule(checked(ops.SetRule(agent_id, rule)), operator=True)
-
-    async def set_resume(self, agent_id: str, resume: Resume) -> Resume:
-        """Replace an agent's claims. If cancelled: done wholly or not at all."""
-        return await self._open_services().registry.set_resume(checked(ops.SetResume(agent_id, resume)))
-
-    async def set_skill(self, agent_id: str, skill_md: str | None) -> None:
-        """Replace or remove an agent's skill. If cancelled: done wholly or not at all."""
-        await self._open_services().registry.set_skill(checked(ops.SetSkill(agent_id, skill_md)))
-
-    async def unregister(self, agent_id: str) -> None:
-        """Strike an agent off. Raises `NotFoundError`. If cancelled: done wholly or not at all."""
-        await self._open_services().registry.unregister(agent_id)
 
     # Sweeps, by hand or by the sweepers.
 
@@ -440,7 +292,7 @@ class Hub(Extensible):
             return 0
         now = services.clock.time()
         services.tasks.sweep(now)
-        ended = sweep_ttl(services.sessions, now)
+        ended = await sweep_ttl(services.sessions, now)
         for entry in services.directory:
             if entry.inbox.expiring:
                 entry.inbox.expire(now)
@@ -461,6 +313,9 @@ class Hub(Extensible):
             self._services.audit.write(
                 AUDIT_KIND_ACTOR_RESTARTED, actor=event.name, incarnation=event.incarnation + 1, delay=event.delay
             )
+            group, _, name = event.name.removeprefix(f"{TOP}/").partition("/")
+            if group == "agents":
+                self._services.budgets.restarted(name)
         if isinstance(event, ActorCrash) and self._services is not None:
             self._services.crashes.append(f"{event.name}: {event.cause!r}")
         if self._user_sink is not None:

@@ -66,6 +66,7 @@ class Inbox:
         "connection",
         "desk",
         "expiring",
+        "is_parked",
         "mailbox",
         "overflow",
         "refuses",
@@ -99,6 +100,7 @@ class Inbox:
         self._kept = 0
         self._pumping = False
         self.expiring = False
+        self.is_parked = False
         self.refuses: Callable[[Envelope], str | None] = lambda envelope: None
         self._redelivery = redelivery
         self._dead = dead
@@ -157,6 +159,7 @@ class Inbox:
             expires_at is None
             and self.connection is not None
             and not self._pumping
+            and not self.is_parked
             and self.desk.pass_through(delivery)
         ):
             self._notify(delivery, self.connection)
@@ -187,6 +190,17 @@ class Inbox:
         self.expiring = self.expiring or expires_at is not None
         self.desk.add(Delivery(envelope, counted, attempt, expires_at))
 
+    def put_back(self, envelope: Envelope) -> None:
+        """Take up a delivery that was given up once: a redelivery, at its place, past the cap if need be.
+
+        Its TTL is not looked at again: the operator wants it handled all the same.
+        """
+        counted = is_counted(envelope)
+        if counted:
+            self.mailbox.lease_nowait(force=True)
+        self.desk.put_back(Delivery(envelope, counted, 1))
+        self.pump()
+
     # Delivery.
 
     def connect(self, connection: Connection, window: int | None) -> None:
@@ -216,7 +230,7 @@ class Inbox:
     def pump(self) -> None:
         """Push what may go out now."""
         connection = self.connection
-        if connection is None:
+        if connection is None or self.is_parked:
             return
         desk = self.desk
         if not desk.has_work or self._pumping:
@@ -233,6 +247,21 @@ class Inbox:
             self.disconnect(connection)
         finally:
             self._pumping = False
+
+    def park(self, session_id: str | None) -> None:
+        """Push nothing any more, or nothing of one session; everything is kept."""
+        if session_id is None:
+            self.is_parked = True
+        else:
+            self.desk.park(session_id)
+
+    def resume(self, session_id: str | None) -> None:
+        """Push again what has waited."""
+        if session_id is None:
+            self.is_parked = False
+        else:
+            self.desk.resume(session_id)
+        self.pump()
 
     # Receipts.
 
@@ -365,4 +394,6 @@ class InboxActor(Actor):
         connection = self._inbox.connection
         if connection is None:
             raise Refuse(f"agent {self._inbox.mailbox.name!r} is not connected; its sessions' mail waits for it")
+        if self._inbox.is_parked:
+            raise Refuse(f"agent {self._inbox.mailbox.name!r} is parked; the hub's operator has to resume it")
         return await connection.call(self._inbox.agent_id, message)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from ..actors.sessions.metadata import SessionMetadata
-from ..mailbox.errors import AgorioError, InvalidInput
-from .records import from_bytes
+from ..mailbox.errors import AgorioError, InvalidInput, QuarantinedError
+from .dormant import Dormant
+from .records import StoredSession, from_bytes
 from .session import SessionCell
-from .sessions import Sessions, StoredSession
+from .sessions import Sessions
 from .stores.protocol import KnowledgeStore
 
 STATES = ("open", "pending", "active", "closing", "closed", "expired")
@@ -23,6 +26,10 @@ async def list_sessions(
     if limit < 0:
         raise InvalidInput(f"limit={limit} must not be negative", field="limit")
     found = {cell.session_id: cell.metadata() for cell in sessions.cells() if _fits(cell, members, state)}
+    resting = [one.session_id for one in sessions.dormant() if _rests(one, members, state)]
+    for session_id in sorted(resting, reverse=True)[: max(0, limit)]:  # no more of them can be among the newest
+        with suppress(QuarantinedError):  # the session table has reported it
+            found[session_id] = (await sessions.get(session_id)).metadata()
     if state is None or state in ENDED:
         for session_id in await _ended(sessions, store, members, state, limit):
             if session_id not in found:
@@ -35,6 +42,12 @@ def _fits(cell: SessionCell, members: list[str] | None, state: str | None) -> bo
     if state is not None and not (live.state == state or (state == "open" and not live.terminal)):
         return False
     return members is None or any(who in cell.setup.participants for who in members)
+
+
+def _rests(dormant: Dormant, members: list[str] | None, state: str | None) -> bool:
+    if state is not None and not (dormant.mark.state == state or (state == "open" and not dormant.is_terminal)):
+        return False
+    return members is None or any(who in dormant.participants for who in members)
 
 
 async def _ended(

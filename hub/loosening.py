@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 
+from ..actors.sessions.budget import FIELDS, cap_of, has_limits
 from ..actors.sessions.rule import InboxBlock, RateBlock, Rule
 from ..mailbox.clock import parse_duration
 from ..mailbox.limits import high_water_mark
@@ -25,7 +26,11 @@ def loosened(old: Rule, new: Rule) -> str | None:
             return field
     if old.inbox.max_pending is not None and new.inbox.overflow != old.inbox.overflow:
         return "inbox.overflow"
-    return "extra" if new.extra != old.extra else None
+    return "extra" if (new.extra, _more_of(new)) != (old.extra, _more_of(old)) else None
+
+
+def _more_of(rule: Rule) -> tuple[object, object]:
+    return rule.budget.extra, rule.budget.per_session.extra
 
 
 def _globs(old: Rule, new: Rule) -> Iterator[tuple[str, tuple[str, ...], tuple[str, ...]]]:
@@ -52,6 +57,22 @@ def _caps(old: Rule, new: Rule) -> Iterator[tuple[str, float, float]]:
     yield "rate.burst", burst_of(old.rate), burst_of(new.rate)
     yield "inbox.max_pending", _cap(old.inbox.max_pending), _cap(new.inbox.max_pending)
     yield "inbox.high_water", _mark(old.inbox), _mark(new.inbox)
+    yield from _budgets(old, new)
+
+
+def _budgets(old: Rule, new: Rule) -> Iterator[tuple[str, float, float]]:
+    """A longer window counts more, so it is the tighter one; none is the longest."""
+    before, after = old.budget, new.budget
+    for name in FIELDS:
+        field = f"max_{name}"
+        yield f"budget.{field}", cap_of(getattr(before, field)), cap_of(getattr(after, field))
+        yield (
+            f"budget.per_session.{field}",
+            cap_of(getattr(before.per_session, field)),
+            cap_of(getattr(after.per_session, field)),
+        )
+    if has_limits(before):
+        yield "budget.within", -cap_of(before.window), -cap_of(after.window)
 
 
 def _cap(value: float | None) -> float:

@@ -58,18 +58,24 @@ class Opening(Generic[H]):
         return hub
 
 
+def _innermost_scope(task: trio.lowlevel.Task) -> object:
+    """What stands for the cancel scope that a task is in; trio tells it nowhere publicly, so it may be missing."""
+    return getattr(task, "_cancel_status", None)
+
+
 class ManualExit:
     """Leaves a block that was entered by hand, from the same task only."""
 
-    __slots__ = ("_block", "_nursery_depth", "_task")
+    __slots__ = ("_block", "_nursery_depth", "_scope", "_task")
 
     def __init__(self, block: AbstractAsyncContextManager[object]) -> None:
         self._block = block
         self._task = trio.lowlevel.current_task()
         self._nursery_depth = len(self._task.child_nurseries)
+        self._scope = _innermost_scope(self._task)
 
     def check(self) -> None:
-        """Raise unless this is the task that opened the hub, with every later nursery left."""
+        """Raise unless this is the task that opened the hub, with every later nursery and cancel scope left."""
         task = trio.lowlevel.current_task()
         if task is not self._task:
             raise RuntimeError(
@@ -79,6 +85,12 @@ class ManualExit:
         if len(task.child_nurseries) != self._nursery_depth:
             raise RuntimeError(
                 "hub.close() must be called outside of nurseries that were opened after Hub.open(); close those first"
+            )
+        if _innermost_scope(task) is not self._scope:
+            raise RuntimeError(
+                "hub.close() must be called in the cancel scope in which Hub.open() was awaited, not within a "
+                "'with trio.fail_after(...)' or the like that was entered or left since; it keeps to its grace by "
+                "itself, also in a cancelled task, so it needs neither a shield nor a timeout"
             )
 
     async def leave(self) -> None:

@@ -10,9 +10,10 @@ import attrs
 import trio
 
 from ..actors.sessions import operations as ops
+from ..actors.sessions.budget import Usage, check_usage
 from ..actors.sessions.credentials import Challenge
 from ..actors.sessions.identity import KINDS, Passport, Resume, check_name
-from ..actors.sessions.lifecycle import Note, check_member, check_open, judge
+from ..actors.sessions.judging import Note, check_member, check_open, judge
 from ..actors.sessions.metadata import SessionMetadata
 from ..actors.sessions.rule import Rule
 from ..mailbox.envelope import Envelope
@@ -21,11 +22,13 @@ from ..mailbox.events import AUDIT_KIND_ACTOR_RESTARTED, AUDIT_KIND_TURN_FAILED,
 from .connections import Connection
 from .directory import SORTS, may_talk
 from .door import Row, member_of
+from .session import SessionCell
 
 if TYPE_CHECKING:
     from .services import Services
 
 MAX_MESSAGE = 500
+MAX_KEY = 200
 MAX_LISTED = 1000
 
 
@@ -61,6 +64,7 @@ class Operations:
             Row(ops.SetSkill, self.set_skill),
             Row(ops.SetRule, self.set_rule),
             Row(ops.ReportTurnFailure, self.report_turn_failure),
+            Row(ops.ReportUsage, self.report_usage),
             Row(ops.SkipTurn, self.skip_turn),
             Row(ops.AwaitReply, self.await_reply),
             Row(ops.AwaitOver, self.await_over),
@@ -80,6 +84,7 @@ class Operations:
     async def register(self, connection: Connection, op: ops.Register) -> ops.Registered:
         """Register and bind."""
         registered, entry = await self._services.registry.register(op)
+        await self._services.registry.wake_sessions(entry, pending_only=True)
         connection.bind(entry, op.window)
         return registered
 
@@ -93,8 +98,8 @@ class Operations:
 
     def watch(self, connection: Connection, op: ops.Watch) -> None:
         """Push one session through."""
-        cell = self._services.sessions.resident(op.session_id)
-        if cell is not None and op.agent_id in cell.setup.participants:  # from any other nothing can come
+        held = self._services.sessions.held(op.session_id)
+        if held is not None and op.agent_id in held.participants:  # from any other nothing can come
             connection.bound[op.agent_id].inbox.watch(op.session_id)
 
     def get_agent(self, connection: Connection, op: ops.GetAgent) -> Passport:
@@ -219,6 +224,7 @@ class Operations:
         reason = may_talk(sender, target)
         if reason is not None:
             raise AccessDeniedError(reason, recipient=target.name)
+        services.governance.check_parked(sender)
         services.governance.take_token(sender)
         assert services.registry.agents is not None
         return services.registry.agents.ref(target.name)
@@ -242,8 +248,17 @@ class Operations:
 
     # Turns.
 
-    async def report_turn_failure(self, connection: Connection, op: ops.ReportTurnFailure) -> None:
-        """Audit a failed turn, and the restart of the agent's actor where there was one."""
+    def report_turn_failure(self, connection: Connection, op: ops.ReportTurnFailure) -> Awaitable[None]:
+        """Count and audit a failed turn, and the restart of the agent's actor where there was one.
+
+        It is counted at once: the negative receipt follows on its heels, and would not tell of the restart.
+        """
+        entry = self._services.directory.entry(op.agent_id)
+        restarts = int(op.incarnation > 0)
+        self._services.budgets.failed_turn(entry, op.session_id, envelope_id=op.envelope_id, restarts=restarts)
+        return self._audit_turn_failure(connection, op)
+
+    async def _audit_turn_failure(self, connection: Connection, op: ops.ReportTurnFailure) -> None:
         cell = await self._services.sessions.get(op.session_id)
         check_member(cell.live, op.agent_id)
         entry = self._services.directory.entry(op.agent_id)
@@ -262,19 +277,38 @@ class Operations:
                 AUDIT_KIND_ACTOR_RESTARTED, actor=entry.name, agent_id=entry.agent_id, incarnation=op.incarnation
             )
 
+    async def report_usage(self, connection: Connection, op: ops.ReportUsage) -> None:
+        """Count what an agent has used, in its session too while that is open."""
+        cell = None
+        if op.session_id is not None:
+            loaded = await self._services.sessions.get(op.session_id)
+            check_member(loaded.live, op.agent_id)
+            cell = self._services.sessions.resident(op.session_id)
+        entry = self._services.directory.entry(op.agent_id)
+        usage = check_usage(Usage(tokens=op.tokens, cost=op.cost))
+        await self._services.budgets.report(entry, usage, cell, op.key[:MAX_KEY])
+
     async def skip_turn(self, connection: Connection, op: ops.SkipTurn) -> None:
         """Give up one's turn, if it is one's turn."""
         cell = await self._services.sessions.get(op.session_id)
         check_member(cell.live, op.agent_id)
         self._services.skip_turn(cell, op.agent_id, op.reason[:MAX_MESSAGE])
 
-    def await_reply(self, connection: Connection, op: ops.AwaitReply) -> None:
-        """A turn begins to wait. A session that is not in memory has ended: nobody waits there."""
+    def await_reply(self, connection: Connection, op: ops.AwaitReply) -> Awaitable[None] | None:
+        """A turn begins to wait. A session without work left has ended: nobody waits there."""
         cell = self._services.sessions.resident(op.session_id)
-        if cell is not None:
-            check_member(cell.live, op.agent_id)
-            connection.on_unbind = self._services.waits.gone
-            self._services.waits.begin(cell, op.agent_id, op.after)
+        if cell is None:
+            return self._await_later(connection, op) if self._services.sessions.held(op.session_id) else None
+        self._await_in(connection, op, cell)
+        return None
+
+    def _await_in(self, connection: Connection, op: ops.AwaitReply, cell: SessionCell) -> None:
+        check_member(cell.live, op.agent_id)
+        connection.on_unbind = self._services.waits.gone
+        self._services.waits.begin(cell, op.agent_id, op.after)
+
+    async def _await_later(self, connection: Connection, op: ops.AwaitReply) -> None:
+        self._await_in(connection, op, await self._services.sessions.get(op.session_id))
 
     def await_over(self, connection: Connection, op: ops.AwaitOver) -> None:
         """A turn waits no longer."""

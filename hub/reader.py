@@ -9,7 +9,7 @@ from ..actors.sessions.operations import ReadWal
 from ..actors.sessions.typed import checked
 from ..mailbox.codec import decode_envelope
 from ..mailbox.envelope import Envelope, visible_to
-from ..mailbox.errors import InvalidInput
+from ..mailbox.errors import InvalidInput, NotFoundError
 from .session import stream_of
 from .stores.protocol import KnowledgeStore, NowaitStore, Record
 
@@ -50,6 +50,13 @@ class Reader:
             for record in records:
                 yield decode_envelope(record.body)
             after = records[-1].sequence
+
+    async def one(self, session_id: str, sequence: int) -> Envelope:
+        """One envelope. Raises `NotFoundError`. If cancelled: nothing has changed."""
+        records = await self._store.read(stream_of(session_id), sequence - 1, 1)
+        if not records:
+            raise NotFoundError(f"session {session_id} has no envelope {sequence}", session=session_id)
+        return decode_envelope(records[0].body)
 
     async def read_all(
         self, session_id: str, after: int = 0, limit: int | None = None, as_agent: str | None = None

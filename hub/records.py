@@ -123,6 +123,16 @@ class StoredAgent:
     """Fields of a newer hub."""
 
 
+@attrs.frozen
+class StoredSession:
+    """What the store keeps of a session besides its log."""
+
+    setup: SessionSetup
+    """What was fixed at opening."""
+    state: str = "open"
+    """`open`, `closed` or `expired`."""
+
+
 def without_claim(passport: Passport) -> Passport:
     """The passport as it may be stored and shown."""
     if not passport.auth.claim:
@@ -143,4 +153,4 @@ def from_bytes(body: bytes, cls: type[T]) -> T:
         raise QuarantinedError(f"a stored {cls.__name__} is unreadable: {exc}") from exc
 
 
-__all__ = ["SessionSetup", "StoredAgent", "converter", "from_bytes", "to_bytes", "without_claim"]
+__all__ = ["SessionSetup", "StoredAgent", "StoredSession", "converter", "from_bytes", "to_bytes", "without_claim"]

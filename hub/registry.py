@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import attrs
@@ -39,6 +40,7 @@ from ..mailbox.errors import (
     InvalidInput,
     NameTaken,
     NetworkError,
+    QuarantinedError,
 )
 from ..mailbox.events import (
     AUDIT_KIND_AGENT_ATTACHED,
@@ -108,6 +110,7 @@ class Registry:
         self.agents: Supervisor | None = None
         self.ask: Callable[[Any], Any] | None = None
         self.owner_gone: Callable[[Entry], None] = lambda entry: None
+        self.rule_changed: Callable[[Entry], None] = lambda entry: None
 
     async def _in_turn(self, work: Callable[[], Any]) -> Any:
         assert self.ask is not None
@@ -238,13 +241,14 @@ class Registry:
             self._governance.follow_rate(entry)
             entry.inbox.set_block(stored.rule.inbox)
             self._withdraw(entry)
+            self.rule_changed(entry)
 
     def _withdraw(self, entry: Entry) -> None:
         """A rule has changed: what waits in an inbox and is not allowed any more is not delivered."""
         entry.inbox.withdraw()
         for session_id in entry.sessions:
-            cell = self._sessions.resident(session_id)
-            for who in cell.setup.participants if cell is not None else ():
+            held = self._sessions.held(session_id)
+            for who in held.participants if held is not None else ():
                 other = self._directory.get(who)
                 if other is not None:
                     other.inbox.withdraw()
@@ -259,8 +263,20 @@ class Registry:
 
     async def _unregister(self, agent_id: str) -> None:
         entry = self._directory.entry(agent_id)
+        await self.wake_sessions(entry)
         record = self._audit.record(AUDIT_KIND_AGENT_UNREGISTERED, agent_id=entry.agent_id, name=entry.name)
         await self._write(Put(_key(entry.agent_id), None), (record,), lambda: self._strike_off(entry))
+
+    async def wake_sessions(self, entry: Entry, *, pending_only: bool = False) -> None:
+        """Fold the sessions of an agent that have not been touched yet, or those of them that have mail for it.
+
+        If cancelled: some of them are folded.
+        """
+        for session_id in list(entry.sessions):
+            waits = not pending_only or entry.inbox.desk.lowest(session_id) is not None
+            if waits and self._sessions.resident(session_id) is None:
+                with suppress(QuarantinedError):  # it is reported, and has no members to be told
+                    await self._sessions.get(session_id)
 
     def _strike_off(self, entry: Entry) -> None:
         self.owner_gone(entry)

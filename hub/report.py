@@ -8,6 +8,7 @@ import attrs
 
 from ..actors.runtime.supervisor import Supervisor
 from .directory import AgentInfo, Entry
+from .stores.damage import CheckedStore
 
 if TYPE_CHECKING:
     from .services import Services
@@ -35,6 +36,8 @@ class Health:
     """Sweepers that are running."""
     quarantined: tuple[str, ...]
     """Documents and sessions that are set aside."""
+    parked_agents: tuple[str, ...] = ()
+    """Names of agents that wait for an operator to resume them, in all their sessions or in some."""
 
 
 @attrs.frozen
@@ -54,7 +57,7 @@ class HubStatistics:
     current_agents: int
     """Agents registered."""
     current_sessions: int
-    """Sessions in memory: all with work left."""
+    """Sessions with work left, folded or not."""
     current_tasks: int
     """Running tasks."""
     current_connections: int
@@ -72,7 +75,9 @@ def health_of(services: Services, top: Supervisor) -> Health:
     sweepers = top.group("sweepers")
     up = tuple(name for name in sweepers.names() if sweepers.ref(name).is_running)
     reasons = [f"sweeper {name} is not running" for name in sweepers.names() if name not in up]
-    quarantined = (*services.quarantined, *services.sessions.quarantined)
+    found = services.store.damaged_nowait() if isinstance(services.store, CheckedStore) else ()
+    known = (*services.quarantined, *services.sessions.quarantined, *(f"{one.kind} {one.name}" for one in found))
+    quarantined = tuple(dict.fromkeys(known))
     reasons += [f"{key} is set aside" for key in quarantined]
     if services.writer.total_failures:
         reasons.append(f"the store refused {services.writer.total_failures} commits")
@@ -86,11 +91,12 @@ def health_of(services: Services, top: Supervisor) -> Health:
         reasons=tuple(reasons),
         durable=services.store.durable,
         registered_agents=len(entries),
-        active_sessions=sum(not cell.live.terminal for cell in services.sessions.cells()),
+        active_sessions=services.sessions.count_open(),
         pending_deliveries=sum(pending),
         deepest_inbox=max(pending, default=0),
         sweepers=up,
-        quarantined=tuple(quarantined),
+        quarantined=quarantined,
+        parked_agents=tuple(sorted(entry.name for entry in entries if is_parked(entry))),
     )
 
 
@@ -112,6 +118,11 @@ def statistics_of(services: Services, top: Supervisor) -> HubStatistics:
     )
 
 
+def is_parked(entry: Entry) -> bool:
+    """Whether the agent waits for an operator, anywhere."""
+    return entry.account.parked is not None or bool(entry.inbox.desk.parked)
+
+
 def agent_info(entry: Entry) -> AgentInfo:
     """What the operator sees of an agent."""
     return AgentInfo(
@@ -122,4 +133,6 @@ def agent_info(entry: Entry) -> AgentInfo:
         pending=entry.inbox.pending,
         max_pending=entry.rule.inbox.max_pending,
         open_sessions=entry.open_sessions,
+        parked=None if entry.account.parked is None else entry.account.parked.reason,
+        parked_in=tuple(sorted(entry.inbox.desk.parked)),
     )

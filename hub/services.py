@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 from collections import deque
@@ -21,12 +22,14 @@ from ..mailbox.box import Statistics
 from ..mailbox.clock import Clock
 from ..mailbox.envelope import Envelope
 from ..mailbox.errors import AgorioError, InvalidInput
-from ..mailbox.events import AUDIT_KIND_DEAD_LETTER, EV_SESSION_OPENED
+from ..mailbox.events import AUDIT_KIND_DEAD_LETTER, AUDIT_KIND_QUARANTINED, EV_SESSION_OPENED, SESSION_END
 from ..mailbox.ids import IdGenerator
 from .audit import AuditLog, AuditRecord
 from .auth import AuthRegistry
+from .budgets import Budgets
 from .dead_letters import DeadLetters
 from .directory import Directory, Entry, may_talk
+from .dormant import Woken
 from .events import EnvelopeAccepted, InboxPressure, SessionOpened, event_of
 from .expectations import Expectations
 from .governance import Arbiter, Governance
@@ -37,6 +40,7 @@ from .listing import list_sessions
 from .log_writer import LogWriter
 from .operations import check_search, probe, skip_note
 from .reader import Reader
+from .redeliveries import Redeliveries
 from .registry import Registry
 from .session import SessionCell
 from .sessions import Sessions
@@ -47,6 +51,7 @@ from .tasks import TaskTable
 from .waits import Waits
 
 MAX_REASON = 500
+_log = logging.getLogger("agorio.hub")
 
 
 @attrs.frozen
@@ -130,9 +135,14 @@ class Services:
             make_inbox=self._make_inbox,
         )
         self.waits = Waits(self.directory)
-        self.registry.owner_gone = self.tasks.owner_gone
+        self.budgets = Budgets(self)
+        self.redeliveries = Redeliveries(self)
+        self.registry.owner_gone = self._owner_gone
+        self.registry.rule_changed = self.budgets.judge
         self.expectations = Expectations(self.sessions, self.audit, self.writer, clock)
         self.expectations.skip_turn = self.skip_turn
+        self.sessions.due_of = self.expectations.due_of
+        self.sessions.on_quarantined = self.set_aside
         self.handshakes = Handshakes(
             directory=self.directory,
             sessions=self.sessions,
@@ -152,11 +162,19 @@ class Services:
             rule.inbox,
             self.settings.redelivery,
             dead=self._dead_letter,
-            settled=self.sessions.delivery.settled,
+            settled=self._settled,
             pressure=partial(self._under_pressure, passport.agent_id, passport.name),
         )
         inbox.refuses = partial(self._refuses, passport.agent_id)
         return inbox
+
+    def _owner_gone(self, entry: Entry) -> None:
+        self.tasks.owner_gone(entry)
+        self.budgets.gone(entry)
+
+    def _settled(self, agent_id: str, envelope: Envelope) -> None:
+        self.sessions.delivery.settled(agent_id, envelope)
+        self.redeliveries.settled(agent_id, envelope)
 
     def _refuses(self, recipient_id: str, envelope: Envelope) -> str | None:
         """Why a delivery that was accepted under earlier rules is not made any more."""
@@ -164,10 +182,11 @@ class Services:
         return may_talk(sender, recipient) if sender is not None and recipient is not None else None
 
     def _dead_letter(self, agent_id: str, envelope: Envelope, reason: str, attempts: int) -> None:
-        self.dead_letters.add(agent_id, envelope, reason, attempts)
+        number = self.dead_letters.add(agent_id, envelope, reason, attempts)
         entry = self.directory.get(agent_id)
-        self.audit.write(
+        self.audit.write_numbered(
             AUDIT_KIND_DEAD_LETTER,
+            number,
             agent_id=agent_id,
             name=entry.name if entry else None,
             session_id=envelope.session_id,
@@ -176,12 +195,19 @@ class Services:
             reason=reason,
             attempts=attempts,
         )
-        cell = self.sessions.resident(envelope.session_id)
-        if entry is None or cell is None:
+        held = self.sessions.held(envelope.session_id)
+        if entry is None or held is None or held.is_terminal:
             return
         if attempts or not entry.inbox.desk.has_cue(envelope.session_id):
             # What the letter belongs to goes on without it; not now, where deliveries of one step are half made.
-            self.sessions.soon(lambda: self.skip_turn(cell, agent_id, "failed"))
+            self.sessions.soon(lambda: self.sessions.when_awake(envelope.session_id, self._skip_failed(agent_id)))
+
+    def _skip_failed(self, agent_id: str) -> Woken:
+        def skip(cell: SessionCell | None, error: AgorioError | None) -> None:
+            if cell is not None:
+                self.skip_turn(cell, agent_id, "failed")
+
+        return skip
 
     def _under_pressure(self, agent_id: str, name: str, statistics: Statistics) -> None:
         self.total_pressure += 1
@@ -197,10 +223,18 @@ class Services:
         self.expectations.observe(cell, envelope)
         self.waits.hear(envelope)
         self.subscriptions.publish(envelope)
+        if cell.spent and envelope.event_type in SESSION_END:
+            self.budgets.session_over(cell)
         if self.listeners:
             self.listeners.publish(EnvelopeAccepted(envelope))
             if envelope.event_type == EV_SESSION_OPENED:
                 self.listeners.publish(SessionOpened(envelope.session_id))
+
+    def set_aside(self, what: str, error: AgorioError) -> None:
+        """Something stored is unreadable: it is reported, and everything else works."""
+        _log.warning("%s is set aside: %s", what, error)
+        self.quarantined[what] = str(error)
+        self.audit.write(AUDIT_KIND_QUARANTINED, what=what, detail=str(error))
 
     # What several operations share.
 
@@ -241,11 +275,20 @@ class Services:
         """A bool, or an awaitable of one where the session is not in memory."""
         cell = self.sessions.resident(session_id)
         if cell is not None:
-            return probe(cell, agent_id, event_type, self.clock.time())
+            return self._may_send(cell, agent_id, event_type)
         return self._can_send_later(session_id, agent_id, event_type)
 
     async def _can_send_later(self, session_id: str, agent_id: str, event_type: str) -> bool:
-        return probe(await self.sessions.get(session_id), agent_id, event_type, self.clock.time())
+        return self._may_send(await self.sessions.get(session_id), agent_id, event_type)
+
+    def _may_send(self, cell: SessionCell, agent_id: str, event_type: str) -> bool:
+        """By the session's rules, and by the access that its members grant each other now."""
+        get = self.directory.get
+        sender = get(agent_id)
+        others = [entry for who in cell.setup.participants if who != agent_id and (entry := get(who)) is not None]
+        return probe(cell, agent_id, event_type, self.clock.time()) and (
+            sender is None or all(may_talk(sender, other) is None for other in others)
+        )
 
     def skip_turn(self, cell: SessionCell, agent_id: str, reason: str) -> None:
         """Record that a turn is given up, where it is that agent's turn and the session type can go on without."""

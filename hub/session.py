@@ -13,7 +13,9 @@ import attrs
 import trio
 
 from ..actors.sessions.adapters.base import SessionAdapter
-from ..actors.sessions.lifecycle import Live, Step, snapshot
+from ..actors.sessions.budget import Account
+from ..actors.sessions.judging import Step
+from ..actors.sessions.lifecycle import Live, snapshot
 from ..actors.sessions.metadata import SessionMetadata, SessionSetup, SessionState
 from ..mailbox.codec import encode_envelope
 from ..mailbox.envelope import Envelope
@@ -45,6 +47,8 @@ class SessionCell:
     """How often the tail was thrown away; what was judged on an earlier tail cannot be committed any more."""
     failure: AgorioError | None = None
     """Why it could not be created."""
+    spent: dict[str, Account] | None = None
+    """What its members have used up in it."""
 
     @property
     def session_id(self) -> str:
@@ -55,6 +59,16 @@ class SessionCell:
     def setup(self) -> SessionSetup:
         """What was fixed at opening."""
         return self.live.setup
+
+    @property
+    def participants(self) -> tuple[str, ...]:
+        """The members' ids, the creator first."""
+        return self.live.setup.participants
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether what is durable has ended for good."""
+        return self.live.terminal
 
     def metadata(self) -> SessionMetadata:
         """A snapshot of what is durable."""

@@ -6,11 +6,10 @@ pending has one number instead of a table of members.
 
 from __future__ import annotations
 
-import msgspec
-
 from ..mailbox.envelope import Envelope
 
 EVERYBODY = "*"
+Cursors = dict[str, list[int]]
 
 
 class SessionLog:
@@ -18,7 +17,7 @@ class SessionLog:
     it; `above` holds what it has handled beyond a gap, so that a failed delivery in the middle is the only one retried.
     """
 
-    __slots__ = ("_above", "_cursors", "_everybody", "_keys", "_pending", "newest_id")
+    __slots__ = ("_above", "_cursors", "_everybody", "_keys", "_pending", "key_pages", "newest_id", "saved_at")
 
     def __init__(self) -> None:
         self._everybody = 0  # no cursor is below it
@@ -26,7 +25,9 @@ class SessionLog:
         self._above: dict[str, set[int]] | None = None
         self._keys: dict[tuple[str, str], int] | None = None
         self._pending: dict[str, int] | None = None
-        self.newest_id = ""  # of the log as it was loaded
+        self.newest_id = ""
+        self.saved_at = 0  # the sequence of the newest snapshot
+        self.key_pages = 0  # documents of keys beside it
 
     @property
     def unsettled(self) -> bool:
@@ -49,6 +50,21 @@ class SessionLog:
         """The envelope that used the key was not logged after all."""
         if self._keys is not None:
             self._keys.pop((sender_id, key), None)
+
+    def keys_between(self, after: int, up_to: int) -> list[tuple[str, str, int]]:
+        """The keys of the envelopes after one sequence and up to another; keys come in log order."""
+        found = []
+        for (sender_id, key), sequence in reversed((self._keys or {}).items()):
+            if sequence <= after:
+                break
+            if sequence <= up_to:
+                found.append((sender_id, key, sequence))
+        return found[::-1]
+
+    def restore_keys(self, keys: list[tuple[str, str, int]]) -> None:
+        """Go on from stored keys."""
+        if keys:
+            self._keys = {(sender_id, key): sequence for sender_id, key, sequence in keys}
 
     # Deliveries.
 
@@ -119,15 +135,15 @@ class SessionLog:
 
     # In the store.
 
-    def to_bytes(self) -> bytes:
-        """The cursors as JSON."""
+    def cursors(self) -> Cursors:
+        """Per member its cursor, and after it what it has handled beyond that; `EVERYBODY` is the floor of all."""
         above = self._above or {}
-        stored = {key: [at, *sorted(above.get(key, ()))] for key, at in (self._cursors or {}).items()}
-        return msgspec.json.encode({EVERYBODY: [self._everybody], **stored})
+        own = {key: [at, *sorted(above.get(key, ()))] for key, at in (self._cursors or {}).items()}
+        return {EVERYBODY: [self._everybody], **own}
 
-    def load(self, body: bytes) -> None:
-        """Take up stored cursors."""
-        stored: dict[str, list[int]] = msgspec.json.decode(body, type=dict[str, list[int]])
-        self._everybody = stored.pop(EVERYBODY, [0])[0]
-        self._cursors = {agent_id: cursor for agent_id, (cursor, *_) in stored.items()} or None
-        self._above = {agent_id: set(above) for agent_id, (_, *above) in stored.items() if above} or None
+    def take_up(self, cursors: Cursors) -> None:
+        """Go on from stored cursors."""
+        stored = dict(cursors)
+        self._everybody = next(iter(stored.pop(EVERYBODY, ())), 0)
+        self._cursors = {agent_id: own[0] for agent_id, own in stored.items() if own} or None
+        self._above = {agent_id: set(own[1:]) for agent_id, own in stored.items() if own[1:]} or None

@@ -6,34 +6,21 @@ records and the documents that belong together, so a crash leaves all of them or
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import attrs
+import trio
 
-from ..actors.sessions.adapters.base import SessionAdapter
 from ..actors.sessions.adapters.registry import AdapterRegistry
 from ..actors.sessions.handoff import resolve_target
-from ..actors.sessions.lifecycle import (
-    Close,
-    Command,
-    Depart,
-    Invite,
-    Live,
-    Post,
-    Step,
-    begin,
-    fold,
-    recipients,
-    step,
-)
-from ..actors.sessions.metadata import SessionSetup, SessionState
+from ..actors.sessions.judging import Close, Command, Depart, Invite, Post, Step, step
+from ..actors.sessions.lifecycle import begin, recipients
+from ..actors.sessions.metadata import SessionSetup
 from ..mailbox.clock import Clock
-from ..mailbox.codec import decode_envelope
 from ..mailbox.envelope import Envelope
-from ..mailbox.errors import AgorioError, ConflictError, NotFoundError, QuarantinedError, StoreError
+from ..mailbox.errors import AgorioError, ConflictError, StoreError
 from ..mailbox.events import (
     AUDIT_KIND_SESSION_CLOSED,
     AUDIT_KIND_SESSION_CREATED,
@@ -41,43 +28,33 @@ from ..mailbox.events import (
     EV_HANDOFF,
     EV_PACKET,
     EV_SESSION_EXPIRED,
-    SESSION_END,
     TASK_EVENTS,
 )
 from .audit import AuditLog, AuditRecord
-from .deadlines import Deadlines
 from .delivery import Delivery
 from .desk import is_counted
 from .directory import Directory, Entry
+from .dormant import Dormant, bookmark_of, outline_of
 from .governance import Governance, Grant
 from .log_writer import LogWriter
-from .records import from_bytes, to_bytes
-from .session import Answer, SessionCell, Work, stream_of
+from .records import StoredSession, to_bytes
+from .session import Answer, SessionCell, Work
 from .session_log import SessionLog
-from .stores.protocol import Change, Put
+from .session_table import SessionTable
+from .snapshots import Snapshots
+from .stores.protocol import Change, NowaitStore, Put
 
 if TYPE_CHECKING:
     from .tasks import TaskTable, TaskWork
 
-PAGE = 1024
-LATE = 1.0
 ROUTED = frozenset({EV_HANDOFF, EV_PACKET})
 
 
-@attrs.frozen
-class StoredSession:
-    """What the store keeps of a session besides its log."""
-
-    setup: SessionSetup
-    """What was fixed at opening."""
-    state: str = "open"
-    """`open`, `closed` or `expired`."""
-
-
-class Sessions:
+class Sessions(SessionTable):
     """The sessions of one hub."""
 
     tasks: TaskTable
+    due_of: Callable[[str], float | None]
 
     def __init__(
         self,
@@ -91,96 +68,18 @@ class Sessions:
         adapters: AdapterRegistry,
         on_envelope: Callable[[SessionCell, Envelope], None],
     ) -> None:
+        super().__init__(writer.store, directory, adapters, Snapshots(writer.store, writer))
         self._writer = writer
         self._audit = audit
         self._clock = clock
         self._mint = mint
-        self._directory = directory
         self._governance = governance
-        self._cells: dict[str, SessionCell] = {}
         self._on_envelope = on_envelope
-        self.adapters = adapters
-        self.deadlines = Deadlines()
         self.delivery = Delivery(directory, self, writer, clock)
-        self.quarantined: dict[str, str] = {}
+        self._is_nowait = isinstance(writer.store, NowaitStore)
         self.total_accepted = 0
         self._delivering = False
         self._later: deque[Callable[[], None]] = deque()
-
-    def __len__(self) -> int:
-        return len(self._cells)
-
-    def __iter__(self) -> object:
-        return iter(list(self._cells.values()))
-
-    def cells(self) -> list[SessionCell]:
-        """The sessions in memory: all that have work left."""
-        return list(self._cells.values())
-
-    def resident(self, session_id: str) -> SessionCell | None:
-        """The session, where it is in memory."""
-        return self._cells.get(session_id)
-
-    async def get(self, session_id: str) -> SessionCell:
-        """The session, folded from its log where it is not in memory. Raises `NotFoundError`, `QuarantinedError`.
-
-        If cancelled: nothing has changed.
-        """
-        cell = self._cells.get(session_id)
-        if cell is not None:
-            return cell
-        if session_id in self.quarantined:
-            raise QuarantinedError(f"session {session_id} is set aside: {self.quarantined[session_id]}")
-        document = await self._writer.store.get(f"session/{session_id}")
-        if document is None:
-            raise NotFoundError(
-                f"there is no session {session_id!r}; list_sessions() shows which are", session=session_id
-            )
-        return await self.load(from_bytes(document.body, StoredSession).setup)
-
-    async def load(self, setup: SessionSetup) -> SessionCell:
-        """Fold a session from its log. One that has nothing left to do is not kept in memory.
-
-        If cancelled: nothing has changed.
-        """
-        adapter = self.adapters.get(setup.manifest.type, setup.manifest.version)
-        live, log, after = begin(setup, adapter), SessionLog(), 0
-        stream = stream_of(setup.session_id)
-        while page := await self._writer.store.read(stream, after, PAGE):
-            for record in page:
-                envelope = decode_envelope(record.body)
-                live = _refold(live, adapter, envelope)
-                log.remember(envelope)
-                log.newest_id = envelope.envelope_id
-            after = page[-1].sequence
-        cursors = await self._writer.store.get(f"cursor/{setup.session_id}")
-        if cursors is not None:
-            log.load(cursors.body)
-        resident = self._cells.get(setup.session_id)
-        return resident if resident is not None else SessionCell(live, live, adapter, log)
-
-    def adopt(self, cell: SessionCell) -> None:
-        """Keep a loaded session in memory: it has work left."""
-        self._cells[cell.session_id] = cell
-        self._enrol(cell)
-
-    def _enrol(self, cell: SessionCell) -> None:
-        setup = cell.setup
-        for agent_id in setup.participants:
-            entry = self._directory.get(agent_id)
-            if entry is not None:
-                entry.sessions[cell.session_id] = None
-        if cell.live.terminal:
-            return
-        creator = self._directory.get(setup.creator_id)
-        if creator is not None:
-            creator.open_sessions += 1
-        at = setup.expires_at
-        if setup.ack_deadline is not None and cell.live.state is SessionState.PENDING:
-            # Whoever opens it ends it in time; the sweep comes after that, for a store that has refused the end.
-            at = min(setup.ack_deadline + LATE, math.inf if at is None else at)
-        if at is not None:
-            self.deadlines.add(at, cell.session_id)  # one instant per session; the sweep enters the next
 
     # Commands.
 
@@ -203,12 +102,13 @@ class Sessions:
         key, append = setup.session_id, cell.append_of(result)
         stored = Put(append.stream, to_bytes(StoredSession(setup)), 0)  # the document has the stream's name
         self._cells[key] = cell
-        self._enrol(cell)
+        self.enrol(cell)
 
         def done(error: AgorioError | None) -> None:
             cell.failure = error
 
-        self._commit(cell, Work(result, append, None, (stored, Put(f"open/{key}", b"")), (record,), done))
+        outline = Put(f"open/{key}", outline_of(setup).to_bytes())
+        self._commit(cell, Work(result, append, None, (stored, outline), (record,), done))
         if cell.failure is not None:
             raise cell.failure
         return cell
@@ -343,17 +243,47 @@ class Sessions:
         self, cell: SessionCell, work: Work, audits: tuple[object, ...], tasks: TaskWork | None, *, ended: bool
     ) -> None:
         cell.live = work.step.live
+        cell.log.newest_id = work.step.envelopes[-1].envelope_id
         if cell.tail.sequence == cell.live.sequence:
             cell.tail = cell.live
         self.total_accepted += len(work.step.envelopes)
         if audits:
             self._audit.committed(*audits)  # type: ignore[arg-type]  # made by AuditLog.record
         if ended:
-            self._ended(cell)
+            self.no_longer_open(cell)
         self._deliver(cell, work, tasks)
         cell.handshake_over()
         if ended:
+            self.snapshots.write_all([cell])
             self.delivery.retire_if_settled(cell)
+        if cell.session_id in self._cells:
+            self.snapshots.note(cell)
+            if not self._is_nowait:  # where opening costs no reading, bookmarks are written on closing only
+                self.keep_bookmark(cell)
+
+    async def leave(self) -> None:
+        """The hub is closing: leave what spares the next one folding. If cancelled: the next one folds more."""
+        cells = self.cells()
+        self.snapshots.write_all(cells)
+        for cell in cells:
+            self.keep_bookmark(cell)
+        await trio.lowlevel.checkpoint()
+
+    def keep_bookmark(self, held: SessionCell | Dormant) -> None:
+        """Write soon where the session stands; an older bookmark costs a fold at the next opening, nothing else."""
+        session_id = held.session_id
+        self._writer.put_lazily(f"cursor/{session_id}", lambda: self._bookmark(session_id))
+
+    def _bookmark(self, session_id: str) -> bytes | None:
+        """As it is when it is written; None removes that of a session which has gone meanwhile."""
+        held = self.held(session_id)
+        return None if held is None else self.bookmark(held)
+
+    def bookmark(self, held: SessionCell | Dormant) -> bytes:
+        """Where a session stands."""
+        if isinstance(held, Dormant):
+            return held.bookmark().to_bytes()
+        return bookmark_of(held.live, held.log, self.due_of(held.session_id)).to_bytes()
 
     def _deliver(self, cell: SessionCell, work: Work, tasks: TaskWork | None) -> None:
         is_outermost, self._delivering = not self._delivering, True
@@ -375,11 +305,6 @@ class Sessions:
         else:
             react()
 
-    def _ended(self, cell: SessionCell) -> None:
-        creator = self._directory.get(cell.setup.creator_id)
-        if creator is not None and creator.open_sessions:
-            creator.open_sessions -= 1
-
     def _failed(self, cell: SessionCell, work: Work, error: AgorioError, epoch: int) -> AgorioError:
         """Nothing happened. What was judged on top of it fails at the store's fence, for no fault of its own."""
         if epoch == cell.epoch:
@@ -394,34 +319,3 @@ class Sessions:
             if cell.opened is not None:
                 cell.opened.set()
         return error
-
-    def forget(self, cell: SessionCell) -> None:
-        """Let a session go from memory."""
-        if self._cells.pop(cell.session_id, None) is None:
-            return
-        for agent_id in cell.setup.participants:
-            entry = self._directory.get(agent_id)
-            if entry is not None:
-                entry.sessions.pop(cell.session_id, None)
-        if not cell.live.terminal:
-            self._ended(cell)
-
-
-def _refold(live: Live, adapter: SessionAdapter, envelope: Envelope) -> Live:
-    """Fold what was logged, perhaps by other rules. Raises `QuarantinedError` where these cannot."""
-    try:
-        return fold(live, adapter, envelope)
-    except Exception as exc:
-        setup = live.setup
-        raise QuarantinedError(
-            f"session type {setup.manifest.type} cannot fold envelope {envelope.sequence} of {setup.session_id}: "
-            f"{exc!r}"
-        ) from exc
-
-
-def is_end(envelope: Envelope) -> bool:
-    """Whether it ends its session."""
-    return envelope.event_type in SESSION_END
-
-
-__all__ = ["Live", "Sessions", "StoredSession", "is_end"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from ..actors.sessions.lifecycle import check_member
+from ..actors.sessions.judging import check_member
 from ..mailbox.envelope import Envelope, visible_to
 from ..mailbox.errors import AuthError, ConflictError, LinkClosed
 from ..transports.frames import EventFrame, SubscribeFrame

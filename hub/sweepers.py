@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import attrs
+import trio
 
 from ..actors.runtime.actor import Actor, Context
 from ..actors.runtime.child import Backoff, Child
 from ..actors.sessions.metadata import SessionState
-from ..mailbox.errors import AgorioError, InvalidInput
+from ..mailbox.errors import AgorioError, InvalidInput, QuarantinedError
 from .sessions import Sessions
 
 RETRY = 60.0
@@ -54,13 +55,20 @@ def sweeper_child(name: str, chore: Callable[[], Awaitable[Any]], interval: floa
     )
 
 
-def sweep_ttl(sessions: Sessions, now: float) -> int:
-    """End what is past its TTL or whose invitations were not answered in time; how many sessions that were."""
+async def sweep_ttl(sessions: Sessions, now: float) -> int:
+    """End what is past its TTL or whose invitations were not answered in time; how many sessions that were.
+
+    If cancelled: the rest is due still.
+    """
+    await trio.lowlevel.checkpoint()
     ended = 0
     failures: list[Exception] = []
     while (session_id := sessions.deadlines.take_due(now)) is not None:
         try:
-            ended += _end_if_late(sessions, session_id, now)
+            ended += await _end_if_late(sessions, session_id, now)
+        except trio.Cancelled:
+            sessions.deadlines.add(now, session_id)
+            raise
         except Exception as exc:
             exc.add_note(f"in the TTL of session {session_id}")
             failures.append(exc)
@@ -70,9 +78,15 @@ def sweep_ttl(sessions: Sessions, now: float) -> int:
     return ended
 
 
-def _end_if_late(sessions: Sessions, session_id: str, now: float) -> bool:
-    cell = sessions.resident(session_id)
-    if cell is None or cell.live.terminal:
+async def _end_if_late(sessions: Sessions, session_id: str, now: float) -> bool:
+    held = sessions.held(session_id)
+    if held is None or held.is_terminal:
+        return False
+    try:
+        cell = await sessions.get(session_id)
+    except QuarantinedError:  # the session table has reported it
+        return False
+    if cell.live.terminal:
         return False
     setup, is_ending = cell.setup, cell.tail.terminal
 

@@ -21,8 +21,8 @@ from .connections import Connection
 from .directory import Directory
 from .door import Row
 from .log_writer import LogWriter
-from .records import from_bytes, to_bytes
-from .sessions import Sessions, StoredSession
+from .records import StoredSession, from_bytes, to_bytes
+from .sessions import Sessions
 from .stores.protocol import Put
 from .tasks import Done, RunningTask, TaskTable
 
@@ -54,7 +54,7 @@ class TaskCalls:
             Row(ops.CancelTask, self._cancel),
             Row(ops.GetTask, self._get),
             Row(ops.ListTasks, self._list),
-            Row(ops.WaitTask, self._wait),
+            Row(ops.WaitTask, self._wait, is_vigil=True),
             Row(ops.CheckpointTask, self._save),
             Row(ops.ReadCheckpoint, self._read_checkpoint),
             Row(ops.ReportMirrorFailure, self._mirror_failed),
@@ -90,9 +90,9 @@ class TaskCalls:
     async def _members(self, session_id: str | None, known: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
         if session_id is None:
             return ()
-        cell = self._sessions.resident(session_id)
-        if cell is not None:
-            return cell.setup.participants
+        held = self._sessions.held(session_id)
+        if held is not None:
+            return held.participants
         if session_id not in known:
             document = await self._writer.store.get(f"session/{session_id}")
             stored = None if document is None else from_bytes(document.body, StoredSession)

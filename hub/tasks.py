@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
-from ..actors.sessions.lifecycle import Note, Post, Step
+from ..actors.sessions.judging import Note, Post, Step
 from ..actors.sessions.tasks import (
     TTL_EXPIRED,
     TaskMetadata,
@@ -314,6 +314,7 @@ class TaskTable:
     def start(self, owner: Entry, request: TaskRequest, done: Done) -> None:
         """Start one. Raises its refusal; `done` gets what became of it."""
         request = read_request(request.to_data())
+        self._governance.check_parked(owner)
         self._check_start(owner, request)
         event = self._event(owner.agent_id, EV_TASK_STARTED, request.to_data())
         judged = judge_task_event({}, event, self._clock.time(), self._mint, owner.rule.limits.task_ttl_default)

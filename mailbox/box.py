@@ -98,6 +98,11 @@ class Mailbox(Slots[T]):
         self._fast_below = -1
         await wait_task_rescheduled(self._consumer_cancelled)
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether the consumer sleeps in `wait`: nothing is queued then, and nothing is in its hands."""
+        return self._sleeps
+
     async def get(self) -> T:
         """The next item, control lane first. Raises `ActorStopped` when the mailbox is closed and empty.
 

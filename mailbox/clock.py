@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import trio
 
@@ -66,12 +66,25 @@ class TrioClock:
         return trio.current_time() + self._offset
 
 
+class ForeignClock:
+    """Wall time that moves with a given clock of trio's, such as a `MockClock`, from the moment of its creation."""
+
+    __slots__ = ("_clock", "_offset")
+
+    def __init__(self, clock: trio.abc.Clock) -> None:
+        self._clock = clock
+        self._offset = time.time() - clock.current_time()
+
+    def time(self) -> float:
+        return self._clock.current_time() + self._offset
+
+
 class CallableClock:
-    """Adapts a callable that returns ISO-8601 text, the form that tests hand to `Hub.open(clock=...)`."""
+    """Adapts a callable that returns ISO-8601 text, seconds or a datetime, as tests hand to `Hub.open(clock=...)`."""
 
     __slots__ = ("_call", "_last_text", "_last_time")
 
-    def __init__(self, call: Callable[[], str | float]) -> None:
+    def __init__(self, call: Callable[[], str | float | datetime]) -> None:
         self._call = call
         self._last_text = ""
         self._last_time = 0.0
@@ -80,21 +93,31 @@ class CallableClock:
         value = self._call()
         if isinstance(value, int | float):
             return float(value)
+        if isinstance(value, datetime):
+            return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
         if value != self._last_text:
             self._last_time = parse_iso(value)
             self._last_text = value
         return self._last_time
 
 
-def as_clock(clock: Clock | Callable[[], str | float] | None) -> Clock:
+ClockLike: TypeAlias = Clock | trio.abc.Clock | Callable[[], str | float | datetime]
+
+
+def as_clock(clock: ClockLike | None) -> Clock:
     """The clock that `Hub.open(clock=...)` means; None is trio's."""
     if clock is None:
         return TrioClock()
+    if isinstance(clock, trio.abc.Clock):
+        return ForeignClock(clock)
     if hasattr(clock, "time"):
         return clock
     if callable(clock):
         return CallableClock(clock)
-    raise InvalidInput(f"clock={clock!r} is neither a callable returning ISO-8601 text nor an object with time()")
+    raise InvalidInput(
+        f"clock={clock!r} is neither a callable returning ISO-8601 text, seconds or a datetime, nor a clock of trio's, "
+        "nor an object with time()"
+    )
 
 
 LONGEST = 100 * 366 * 86400.0  # beyond it the end would have no ISO-8601 time

@@ -136,6 +136,11 @@ def _decode_tolerant(body: bytes) -> Envelope:
         raise BadFrame(f"no envelope: {exc}") from exc
 
 
+def from_wire(wire: EnvelopeWire) -> Envelope:
+    """The envelope of a shape that was decoded within a larger one. Raises `InvalidInput`."""
+    return _from_wire(wire, None)
+
+
 def _from_wire(wire: EnvelopeWire, extra: dict[str, Any] | None) -> Envelope:
     data = freeze(wire.event_data) if wire.event_data else EMPTY
     return assemble(wire, data, EMPTY if extra is None else freeze_payload(extra))

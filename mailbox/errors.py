@@ -91,6 +91,16 @@ class NotAMemberError(AccessDeniedError, ProtocolError):
     code = "not_a_member"
 
 
+class ParkedError(AccessDeniedError):
+    """The agent has used more than its rule's budget allows, or the operator has parked it.
+
+    It gets no mail and begins nothing new until the hub's operator resumes it: `hub.resume_agent(name)`, or
+    `agorio resume`. What it has in hand it may still answer.
+    """
+
+    code = "parked"
+
+
 class AuthError(NetworkError):
     """The credentials do not prove the identity. Present those of the registered scheme."""
 

@@ -23,6 +23,7 @@ EV_TASK_CANCELLED: Final = "ag2.task.cancelled"
 EV_TASK_CANCEL_REQUEST: Final = "ag2.task.cancel_request"
 EV_EXPECTATION_VIOLATED: Final = "ag2.expectation.violated"
 EV_TURN_SKIPPED: Final = "ag2.turn.skipped"
+EV_TURN_DUE: Final = "ag2.turn.due"
 
 SESSION_PREFIX: Final = "ag2.session."
 TASK_PREFIX: Final = "ag2.task."
@@ -52,6 +53,7 @@ HUB_EVENTS: Final = frozenset(
         EV_SESSION_EXPIRED,
         EV_EXPECTATION_VIOLATED,
         EV_TURN_SKIPPED,
+        EV_TURN_DUE,
     }
 )
 # Bookkeeping of a session: it always gets through a full inbox and never starts a turn.
@@ -77,5 +79,10 @@ AUDIT_KIND_TURN_FAILED: Final = "turn_failed"
 AUDIT_KIND_DEAD_LETTER: Final = "dead_letter"
 AUDIT_KIND_ACTOR_RESTARTED: Final = "actor_restarted"
 AUDIT_KIND_DENIED: Final = "denied"
+AUDIT_KIND_QUARANTINED: Final = "quarantined"
+AUDIT_KIND_AGENT_PARKED: Final = "agent_parked"
+AUDIT_KIND_AGENT_RESUMED: Final = "agent_resumed"
+AUDIT_KIND_REDELIVERED: Final = "redelivered"
+AUDIT_KIND_ARCHIVED: Final = "archived"
 
 __all__ = [name for name in dir() if name.startswith(("EV_", "AUDIT_KIND_"))]

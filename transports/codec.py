@@ -10,7 +10,6 @@ them into JSON. A response names its record, so that the codec needs no memory o
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from itertools import accumulate
 from typing import Any, Final
@@ -18,7 +17,7 @@ from typing import Any, Final
 import attrs
 import msgspec
 
-from ..mailbox.codec import decode_envelope, encode_envelope
+from ..mailbox.codec import EnvelopeWire, decode_envelope, encode_envelope, from_wire
 from ..mailbox.envelope import Envelope
 from ..mailbox.errors import AgorioError, BadFrame, InvalidInput
 from ..mailbox.frozen import MAX_DEPTH as PAYLOAD_DEPTH
@@ -30,9 +29,8 @@ from .limits import Limits
 ENVELOPE: Final = "Envelope"
 OUTER_DEPTH: Final = 8  # the frame and the records around a payload
 MAX_DEPTH: Final = PAYLOAD_DEPTH + OUTER_DEPTH
-_STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _STEPS: Final = [(byte in b"[{") - (byte in b"]}") for byte in range(256)]
-_ALL_BUT_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in b"[]{}")
+_ALL_BUT_MARKS: Final = bytes(byte for byte in range(256) if byte not in b'[]{}"')
 
 
 @attrs.frozen
@@ -67,6 +65,8 @@ class _Head(msgspec.Struct):
 
 
 _encode = msgspec.json.Encoder().encode
+_decode_whole = msgspec.json.Decoder(w.WholeWire).decode
+_decode_wholes = msgspec.json.Decoder(list[w.WholeWire]).decode
 _decode_one = msgspec.json.Decoder(w.AnyWire).decode
 _decode_raw = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_any = msgspec.json.decode
@@ -79,8 +79,18 @@ def depth_exceeds(data: bytes, limit: int) -> bool:
     """Whether brackets are nested deeper than `limit`. Takes linear time and no recursion."""
     if data.count(b"{") + data.count(b"[") <= limit:
         return False
-    brackets = _STRING.sub(b"", data).translate(None, _ALL_BUT_BRACKETS)
-    return max(accumulate(map(_STEPS.__getitem__, brackets)), default=0) > limit
+    return max(accumulate(map(_STEPS.__getitem__, _brackets(data))), default=0) > limit
+
+
+def _brackets(data: bytes) -> bytes:
+    """The brackets that are not part of a text: those after an even number of quotes, once escaped ones are gone.
+
+    Neighbouring quotes are taken out in pairs, which changes no such number and leaves hardly any to count.
+    """
+    if b"\\" in data:
+        data = data.replace(b"\\\\", b"").replace(b'\\"', b"")
+    marks = data.translate(None, _ALL_BUT_MARKS).replace(b'""', b"")
+    return b"".join(marks.split(b'"')[::2])
 
 
 class Codec:
@@ -111,6 +121,10 @@ class Codec:
             w.WelcomeWire: lambda x: f.WelcomeFrame(x.endpoint_id, x.hub_time, x.version, x.limits),
             w.SendWire: lambda x: f.SendFrame(x.request_id, _said(x.envelope)),
             w.AcceptWire: lambda x: f.AcceptFrame(x.request_id, decode_envelope(x.envelope), x.duplicate),
+            w.WholeSend: lambda x: f.SendFrame(x.request_id, from_wire(x.envelope)),
+            w.WholeAccept: lambda x: f.AcceptFrame(x.request_id, _whole(x.envelope), x.duplicate),
+            w.WholeNotify: lambda x: f.NotifyFrame(x.recipient_id, _whole(x.envelope), x.attempt),
+            w.WholeEvent: lambda x: f.EventFrame(x.subscription_id, _whole(x.envelope)),
             w.ErrorWire: lambda x: f.ErrorFrame(x.code, x.message, x.request_id, x.details),
             w.NotifyWire: lambda x: f.NotifyFrame(x.recipient_id, decode_envelope(x.envelope), x.attempt),
             w.ReceiptWire: lambda x: f.ReceiptFrame(x.recipient_id, x.session_id, x.sequence, x.status, x.reason),
@@ -167,23 +181,33 @@ class Codec:
     # In.
 
     def decode(self, message: str | bytes) -> list[f.Frame | Unreadable]:
-        """The frames of a message, in order, with what is wrong in place of those that are none. Never raises.
-
-        An array is first cut into its items, which builds nothing, and each is then looked at by itself: a bad frame
-        does not take its neighbours with it.
-        """
+        """The frames of a message, in order, with what is wrong in place of those that are none. Never raises."""
         try:
             data = self._checked(message)
             if data[:1] != b"[":
                 return [self._decode_part(data)]
-            parts = _decode_raw(data)
+            return self._decode_array(data)
         except BadFrame as error:
             return [Unreadable(error)]
+
+    def _decode_array(self, data: bytes) -> list[f.Frame | Unreadable]:
+        """All in one pass. If that fails it is cut into its items, which builds nothing, and each is looked at by
+        itself: a bad frame does not take its neighbours with it.
+        """
+        wires = None if depth_exceeds(data, MAX_DEPTH + 1) else _attempt(_decode_wholes, data)
+        if wires is not None:
+            self._check_number(wires)
+            return [self._frame(wire) for wire in wires]
+        try:
+            parts = _decode_raw(data)
         except (msgspec.DecodeError, RecursionError) as exc:
-            return [Unreadable(BadFrame(f"a message is no JSON: {exc}"))]
-        if len(parts) > self._limits.max_frames:
-            return [Unreadable(BadFrame(f"a message has more than {self._limits.max_frames} frames"))]
+            raise BadFrame(f"a message is no JSON: {exc}") from exc
+        self._check_number(parts)
         return [self._decode_part(bytes(part)) for part in parts]
+
+    def _check_number(self, items: list[Any]) -> None:
+        if len(items) > self._limits.max_frames:
+            raise BadFrame(f"a message has more than {self._limits.max_frames} frames")
 
     def _checked(self, message: str | bytes) -> bytes:
         try:
@@ -199,12 +223,15 @@ class Codec:
     def _decode_part(self, data: bytes) -> f.Frame | Unreadable:
         if depth_exceeds(data, MAX_DEPTH):
             return Unreadable(BadFrame(f"a frame is nested deeper than {MAX_DEPTH} levels"))
+        whole = _attempt(_decode_whole, data)
+        if whole is not None:
+            return self._frame(whole)
         try:
             return self._frame(_decode_one(data))
         except (msgspec.DecodeError, RecursionError) as exc:
             return _unreadable(data, exc)
 
-    def _frame(self, wire: w.AnyWire) -> f.Frame | Unreadable:
+    def _frame(self, wire: w.AnyWire | w.WholeWire) -> f.Frame | Unreadable:
         try:
             return self._decoders[type(wire)](wire)
         except AgorioError as error:
@@ -245,6 +272,21 @@ class Codec:
 
 def _raw(envelope: Envelope) -> msgspec.Raw:
     return msgspec.Raw(encode_envelope(envelope))
+
+
+def _attempt(decode: Callable[[bytes], Any], data: bytes) -> Any:
+    """What the quick way makes of it, or None where only the careful one can say what is wrong."""
+    try:
+        return decode(data)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+def _whole(wire: EnvelopeWire) -> Envelope:
+    try:
+        return from_wire(wire)
+    except InvalidInput as exc:
+        raise BadFrame(f"no envelope: {exc}") from exc
 
 
 def _said(body: msgspec.Raw) -> Envelope:

@@ -28,6 +28,7 @@ class GuardedStream(trio.abc.Stream):
         self._bytes = Budget(limits.bytes_per_second, now)
         self._owed = 0.0
         self._is_broken = False
+        self._line = trio.StrictFIFOLock()
         self.last_received = now
         self.ended = trio.Event()
         self.on_violation: Callable[[int, str], None] | None = None
@@ -76,8 +77,19 @@ class GuardedStream(trio.abc.Stream):
             self.on_violation(violation.code, violation.reason)
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """As the stream below. If cancelled: part of it may have been sent."""
-        await self._stream.send_all(data)
+        """As the stream below, one caller at a time: the library writes here, and so do we, past it.
+
+        If cancelled: part of it may have been sent.
+        """
+        line = self._line
+        if line.locked():
+            await line.acquire()
+        else:
+            line.acquire_nowait()  # the usual case; waiting for a free lock would take a turn of the loop
+        try:
+            await self._stream.send_all(data)
+        finally:
+            line.release()
 
     async def wait_send_all_might_not_block(self) -> None:
         """As the stream below. If cancelled: nothing has changed."""

@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Protocol, runtime_checkable
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Final, Protocol, runtime_checkable
 
 from .frames import Frame
+
+TURN: Final = 64  # frames that are handed on before everybody else gets a turn of the loop
+
+
+def drain_of(frames: AsyncIterator[Frame]) -> Callable[[], Sequence[Frame]]:
+    """What takes the frames that have arrived together with the one just taken, up to `TURN` in a row.
+
+    An iterator of frames may offer it as `drain_nowait`: to wait for each frame by itself costs more than most of what
+    is done with it. From one that does not, they come one by one.
+    """
+    drain: Any = getattr(frames, "drain_nowait", _nothing)
+    return drain  # type: ignore[no-any-return]
+
+
+def _nothing() -> Sequence[Frame]:
+    return ()
 
 
 @runtime_checkable
@@ -43,6 +59,14 @@ class LinkEndpoint(Protocol):
 
     def note_identities(self, count: int) -> None:
         """How many identities act over it now: a transport may be stricter with a peer that has proven none."""
+
+
+@runtime_checkable
+class Attended(Protocol):
+    """An end of a link that can hand a frame over at once, where a frame takes no reading from a medium."""
+
+    def attend(self, receive: Callable[[Frame], None]) -> None:
+        """Whenever the reader of `frames` is asleep, a frame may be given to `receive` instead."""
 
 
 @runtime_checkable

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final, TypeAlias, get_args
 
 import msgspec
 
+from ..mailbox.codec import EnvelopeWire
 from .frames import PROTOCOL_VERSION, ReceiptStatus
 
 Number: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
@@ -146,3 +147,45 @@ AnyWire: TypeAlias = (
 
 
 FRAME_SHAPES: Final[tuple[Any, ...]] = get_args(AnyWire)
+
+
+class WholeSend(SendWire, tag="send"):
+    """A frame read together with its envelope, in one pass. What cannot be read so is left to the shapes above."""
+
+    envelope: EnvelopeWire  # type: ignore[assignment]
+
+
+class WholeAccept(AcceptWire, tag="accept"):
+    """See `WholeSend`."""
+
+    envelope: EnvelopeWire  # type: ignore[assignment]
+
+
+class WholeNotify(NotifyWire, tag="notify"):
+    """See `WholeSend`."""
+
+    envelope: EnvelopeWire  # type: ignore[assignment]
+
+
+class WholeEvent(EventWire, tag="event"):
+    """See `WholeSend`."""
+
+    envelope: EnvelopeWire  # type: ignore[assignment]
+
+
+WholeWire: TypeAlias = (
+    HelloWire
+    | WelcomeWire
+    | WholeSend
+    | WholeAccept
+    | ErrorWire
+    | WholeNotify
+    | ReceiptWire
+    | SubscribeWire
+    | UnsubscribeWire
+    | WholeEvent
+    | RequestWire
+    | ResponseWire
+    | PingWire
+    | PongWire
+)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from collections import deque
 from collections.abc import Callable
 from typing import Final
@@ -21,6 +22,8 @@ from .codec import Codec, Unreadable
 from .frames import ErrorFrame, Frame
 from .guarded_stream import GuardedStream
 from .limits import Limits
+from .link import TURN
+from .messages import text_message
 from .metering import POLICY
 from .outflow import Outflow
 
@@ -41,6 +44,7 @@ class WebsocketEnd:
         self._codec = codec
         self._limits = limits
         self._batch: deque[Frame] = deque()
+        self._in_a_row = 0
         self._code = NORMAL
         self._received = trio.current_time()
         self.outflow = Outflow(limits)
@@ -64,7 +68,7 @@ class WebsocketEnd:
         with trio.CancelScope() as scope:  # one for all messages: each sets its deadline and takes it back
             try:
                 await self._write_all(scope)
-            except ConnectionClosed:
+            except (ConnectionClosed, trio.BrokenResourceError, trio.ClosedResourceError):
                 self._note_end()
         if scope.cancelled_caught:
             self.close_nowait("the peer does not read", POLICY, drop=True)
@@ -79,7 +83,9 @@ class WebsocketEnd:
             message = outflow.take()
             if message is not None:
                 scope.deadline = trio.current_time() + timeout
-                await self._ws.send_message(message.decode())
+                if self._ws.closed is not None:
+                    raise ConnectionClosed(self._ws.closed)
+                await self._stream.send_all(text_message(message, os.urandom(4) if self._ws.is_client else None))
                 scope.deadline = math.inf
             elif outflow.is_closed:
                 break
@@ -94,14 +100,30 @@ class WebsocketEnd:
         return self
 
     async def __anext__(self) -> Frame:
+        if self._in_a_row >= TURN:
+            await trio.lowlevel.checkpoint()
+            self._in_a_row = 0
         while not self._batch:
+            self._in_a_row = 0
             try:
                 message = await self._ws.get_message()
             except ConnectionClosed:
                 self._note_end()
-                raise StopAsyncIteration from None
+                return self._last_word()
             self._take_in(message)
+        self._in_a_row += 1
         return self._batch.popleft()
+
+    def drain_nowait(self) -> list[Frame]:
+        """What came in the same message as the frame before, as far as it is this reader's turn."""
+        batch = self._batch
+        count = min(len(batch), TURN - self._in_a_row)
+        self._in_a_row += count
+        return [batch.popleft() for _ in range(count)]
+
+    def _last_word(self) -> Frame:
+        """What the reader is told at the end."""
+        raise StopAsyncIteration
 
     def _take_in(self, message: str | bytes) -> None:
         self._received = trio.current_time()

@@ -145,18 +145,21 @@ class _ClientEnd(WebsocketEnd):
     """The agents' end: it learns the hub's limits, and its last frame says why the link has ended."""
 
     _is_told = False
+    _is_welcome = False
 
-    async def __anext__(self) -> Frame:
-        try:
-            frame = await super().__anext__()
-        except StopAsyncIteration:
-            if self._is_told or not self.close_reason:
-                raise
-            self._is_told = True
-            return ErrorFrame(LinkClosed.code, f"the link to the hub has ended: {self.close_reason}")
-        if type(frame) is WelcomeFrame:
-            self._learn(frame)
-        return frame
+    def _last_word(self) -> Frame:
+        if self._is_told or not self.close_reason:
+            raise StopAsyncIteration
+        self._is_told = True
+        return ErrorFrame(LinkClosed.code, f"the link to the hub has ended: {self.close_reason}")
+
+    def _take_in(self, message: str | bytes) -> None:
+        super()._take_in(message)
+        if not self._is_welcome:
+            for frame in self._batch:
+                if type(frame) is WelcomeFrame:
+                    self._is_welcome = True
+                    self._learn(frame)
 
     def _learn(self, welcome: WelcomeFrame) -> None:
         most = welcome.limits.get("max_message")

@@ -14,7 +14,9 @@ import attrs
 import trio
 
 from ...mailbox.envelope import Envelope
+from ...mailbox.errors import InvalidInput
 from ...mailbox.events import EV_SESSION_INVITE, INVITE_ANSWERS
+from ..sessions.budget import reported
 from ..sessions.graph import TransitionGraph
 from ..sessions.identity import Passport, Resume, ResumeExample
 from ..sessions.metadata import Expectation, SessionMetadata
@@ -23,13 +25,14 @@ from ..sessions.operations import (
     CloseSession,
     OpenSession,
     Registered,
+    ReportUsage,
     SetResume,
     SetRule,
     SetSkill,
     SetWindow,
 )
 from ..sessions.rule import Rule
-from .calling import Asker, check_callback
+from .calling import Asker, as_handler
 from .delegation import CONSULTING, awaiting
 from .handler import default_handler
 from .inbound import Handler
@@ -79,6 +82,7 @@ class AgentClient(TaskOwner):
     __slots__ = (
         "agent",
         "asker",
+        "count_reports",
         "passport",
         "resume",
         "rule",
@@ -105,6 +109,7 @@ class AgentClient(TaskOwner):
         self.resume: Resume = registered.resume
         self.rule: Rule = registered.rule
         self.view = view
+        self.count_reports = 0
         self.views: dict[str, ViewPolicy | str] | None = None
 
     def __repr__(self) -> str:
@@ -215,13 +220,13 @@ class AgentClient(TaskOwner):
     # How it answers.
 
     def on_envelope(self, callback: Handler | None) -> None:
-        """Have `callback(envelope)` handle whatever arrives from now on, invitations and session ends included.
+        """Have `callback(envelope)`, async or not, handle all that arrives from now on, invitations and ends included.
 
         A delivery is acknowledged when the callback returns and retried when it raises. An invitation that it leaves
         unanswered is accepted. `None` takes the handler away: mail then waits at the hub.
         """
         had_handler = self.has_handler
-        self._callback = None if callback is None else check_callback(callback)
+        self._callback = None if callback is None else as_handler(callback)
         self.has_default_handler = False
         if self.has_handler != had_handler:
             self.connection.post_request(SetWindow(self.agent_id, self.concurrency if self.has_handler else 0))
@@ -269,6 +274,27 @@ class AgentClient(TaskOwner):
         """Tighten the rule. If cancelled: it may have been replaced."""
         self.rule = await self.connection.request(SetRule(self.agent_id, rule))
         return self.rule
+
+    async def report_usage(self, usage: Any, *, session_id: str | None = None, key: str | None = None) -> None:
+        """Tell the hub what was used up: `{"input_tokens": …, "output_tokens": …, "cost": …}`, or `total_tokens`.
+
+        The default handler does this with a reply that has a `usage`. Inside a turn it counts for that session. It is
+        counted once per `key`, whatever is retried; without one every call is a report of its own. Raises
+        `InvalidInput` for what is negative or no number.
+
+        If cancelled: it may have been counted; report it again with the same `key`.
+        """
+        used, turn = reported(usage), turn_of(self)
+        if used is None:
+            raise InvalidInput("usage has none of total_tokens, input_tokens, output_tokens and cost", field="usage")
+        if session_id is None and turn is not None:
+            session_id = turn.envelope.session_id
+        self.count_reports += 1
+        if key is None:
+            # Never given twice: by the time of this connection's greeting, and counted from there.
+            welcome = self.connection.welcome
+            key = f"{'' if welcome is None else welcome.hub_time}/{self.count_reports}"
+        await self.connection.request(ReportUsage(self.agent_id, used.tokens, used.cost, session_id, key))
 
     # Its end.
 

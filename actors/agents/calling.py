@@ -9,6 +9,9 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol, runtime_checkable
 
+import trio
+
+from ...mailbox.envelope import Envelope
 from ...mailbox.errors import InvalidInput
 from ..sessions.identity import NAME_GRAMMAR
 
@@ -84,11 +87,20 @@ def agent_name(agent: Any) -> str:
     return name
 
 
-def check_callback(callback: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-    """The handler, if it is async: a sync one would hold up every agent on the connection."""
-    if not callable(callback) or not _is_async(callback):
-        raise InvalidInput(f"the handler {_label(callback)} is not async; write `async def handler(envelope): ...`")
-    return callback
+def as_handler(callback: Callable[..., Any]) -> Callable[..., Awaitable[None]]:
+    """The handler as an async function. A plain one, such as a list's `append`, is called as it is."""
+    if not callable(callback):
+        raise InvalidInput(f"the handler {callback!r} cannot be called; write `async def handler(envelope): ...`")
+    if _is_async(callback):
+        return callback
+
+    async def handler(envelope: Envelope) -> None:
+        await trio.lowlevel.checkpoint()
+        result = callback(envelope)
+        if inspect.isawaitable(result):
+            await result
+
+    return handler
 
 
 def reply_text(reply: Any) -> str:

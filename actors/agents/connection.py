@@ -31,7 +31,7 @@ from ...transports.frames import (
     SendFrame,
     WelcomeFrame,
 )
-from ...transports.link import LinkClient
+from ...transports.link import Attended, LinkClient, drain_of
 from ..sessions.operations import CancelRequest, Operation
 from .correlation import Answer, Call, Calls, again, as_error
 
@@ -207,9 +207,14 @@ class Connection:
     async def pump(self) -> None:
         """Route what arrives until the link ends. If cancelled: the connection has ended."""
         assert self._frames is not None, "the handshake comes first"
+        if isinstance(self._link, Attended):
+            self._link.attend(self._route)
         try:
-            async for frame in self._frames:
-                self._route(frame)
+            drain = drain_of(self._frames)
+            async for first in self._frames:
+                self._route(first)
+                for frame in drain():
+                    self._route(frame)
         finally:
             self.end(self._last_words or LinkClosed("the link to the hub has ended; what was accepted is kept there"))
 

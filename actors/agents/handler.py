@@ -12,7 +12,8 @@ import trio
 
 from ...mailbox.envelope import Envelope
 from ...mailbox.errors import AccessDeniedError, InboxFull, InvalidInput, RateLimited, SessionClosedError
-from ...mailbox.events import EV_SESSION_INVITE, EV_TURN_SKIPPED, TURN_EVENTS
+from ...mailbox.events import EV_SESSION_INVITE, EV_TURN_DUE, EV_TURN_SKIPPED, TURN_EVENTS
+from ..sessions.budget import reported
 from ..sessions.metadata import SessionMetadata
 from ..sessions.operations import FindByCausation, SkipTurn
 from .delegation import capability_of
@@ -32,6 +33,8 @@ SESSION_DEP: Final = "ag2.network.session"
 AGENT_CLIENT_DEP: Final = "ag2.network.agent_client"
 HUB_DEP: Final = "ag2.network.hub"
 ENVELOPE_DEP: Final = "ag2.network.envelope"
+
+CALLS: Final = frozenset({EV_TURN_SKIPPED, EV_TURN_DUE})
 
 _TRIES: Final = 8
 _SLACK: Final = 16
@@ -54,14 +57,15 @@ async def default_handler(envelope: Envelope | AgentClient, client: AgentClient 
         raise InvalidInput("default_handler takes one envelope and one agent client")
     if envelope.event_type == EV_SESSION_INVITE:
         await client.send_envelope(client.acceptance(envelope))
-    elif envelope.event_type in TURN_EVENTS or _is_skipped_to(envelope, client):
+    elif envelope.event_type in TURN_EVENTS or _is_called_up(envelope, client):
         with client.until_closed(envelope.session_id):
             await _take_turn(envelope, client)
 
 
-def _is_skipped_to(envelope: Envelope, client: AgentClient) -> bool:
-    """Somebody else's turn was skipped: it may be this agent's now, which `can_send` will say."""
-    return envelope.event_type == EV_TURN_SKIPPED and envelope.event_data.get("agent_id") != client.agent_id
+def _is_called_up(envelope: Envelope, client: AgentClient) -> bool:
+    """It is this agent's turn; or somebody else's was skipped, and it may be this agent's, as `can_send` will say."""
+    is_own = envelope.event_data.get("agent_id") == client.agent_id
+    return is_own if envelope.event_type == EV_TURN_DUE else envelope.event_type == EV_TURN_SKIPPED and not is_own
 
 
 async def _take_turn(envelope: Envelope, client: AgentClient) -> None:
@@ -72,11 +76,12 @@ async def _take_turn(envelope: Envelope, client: AgentClient) -> None:
         if not await hub_client.can_send(envelope.session_id, client.agent_id):
             return
         metadata = await hub_client.session_setup(envelope.session_id)
-        if envelope.event_type == EV_TURN_SKIPPED and not await _is_expected(envelope, client):
+        if envelope.event_type in CALLS and not await _is_expected(envelope, client):
             return
         await _reply(envelope, client, Session(client, metadata))
-    except SessionClosedError:
-        return  # it ended while the agent was thinking: nobody waits for the reply
+    except SessionClosedError as error:
+        if error.details.get("session_id", envelope.session_id) != envelope.session_id:
+            raise  # another session of the agent's own making: that is a failure of its turn
 
 
 async def _is_answered(envelope: Envelope, client: AgentClient) -> bool:
@@ -98,6 +103,9 @@ async def _reply(envelope: Envelope, client: AgentClient, session: Session) -> N
     stream, text = await _project(envelope, client, session.metadata)
     turn = turn_of(client) or Turn(client, envelope)
     reply = await _ask(client, session, turn, envelope, stream, text) if text else None
+    # Before the reply: what was spent counts, whatever becomes of what it bought.
+    if (usage := getattr(reply, "usage", None)) is not None and reported(usage) is not None:
+        await client.report_usage(usage)
     adapter = client.hub_client.adapter(session.metadata.manifest)
     utterance, audience = final_words(turn, reply, session.metadata, adapter)
     if utterance is not None:
@@ -114,8 +122,9 @@ async def _project(envelope: Envelope, client: AgentClient, metadata: SessionMet
     scene = Scene(client.agent_id, metadata, adapter.render, names)
     log, scene = await _read_for(view, client, envelope, scene)
     history = view.project(log, scene)
-    if envelope.event_type == EV_TURN_SKIPPED:
-        return _split_last(history)
+    if envelope.event_type in CALLS:
+        stream, text = _split_last(history)
+        return stream, text or _opening_words(metadata)
     current = [message.text for message in view.project([envelope], scene) if message.envelope_id]
     return MemoryStream(history), "\n".join(current)
 
@@ -139,8 +148,13 @@ async def _read_for(
         tail *= 4
 
 
+def _opening_words(metadata: SessionMetadata) -> str:
+    """What an agent is asked that speaks first."""
+    return metadata.intent if isinstance(metadata.intent, str) and metadata.intent else "It is your turn to begin."
+
+
 def _split_last(history: list[Message]) -> tuple[MemoryStream, str]:
-    """After a skipped turn the agent answers the last thing that somebody else has said."""
+    """An agent that is called up answers the last thing that somebody else has said."""
     for index in reversed(range(len(history))):
         if history[index].role == "user":
             return MemoryStream([*history[:index], *history[index + 1 :]]), history[index].text

@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from types import MappingProxyType, TracebackType
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final
 
 import attrs
 import trio
@@ -19,9 +19,7 @@ import trio
 from ...mailbox.errors import AgorioError, InvalidInput, LinkClosed, LinkError
 from ...transports.frames import NotifyFrame
 from ...transports.link import Link, LinkClient
-from ...transports.local import LocalLink
-from ..runtime.child import Child, Group
-from ..runtime.opening import open_supervisor
+from ..runtime.child import Child
 from ..runtime.ref import Ref
 from ..runtime.supervisor import Supervisor
 from ..sessions.adapters.base import SessionAdapter
@@ -34,6 +32,7 @@ from ..sessions.rule import Rule
 from .agent_client import AgentClient
 from .connection import Connection
 from .directory import DirectoryCalls
+from .hosting import ClientHost, host_of, start_group, stop_group
 from .human import HumanClient, Person
 from .inbound import Handler, Inbound
 from .inbound_calls import InboundCalls
@@ -45,16 +44,6 @@ from .views import ViewPolicy, ViewRegistry
 
 IDLE: Final = 5.0
 _numbers = itertools.count(1)
-
-
-class ClientHost(Protocol):
-    """What a client needs of a hub in the same process: a nursery."""
-
-    def host_client(self, child: Group, /) -> Supervisor:
-        """Start the client's group in the hub's nursery."""
-
-    async def stop_client(self, name: str, /) -> Any:
-        """Stop it again. If cancelled: it goes on stopping."""
 
 
 @attrs.frozen
@@ -97,9 +86,7 @@ class HubClient(DirectoryCalls):
         self.views = ViewRegistry()
         self.name = f"client-{next(_numbers)}"
         self._link = link
-        # A local link knows its hub; it need not be named twice.
-        named = link.hub if hub is None and isinstance(link, LocalLink) else None
-        self._hub = cast("ClientHost", named) if hasattr(named, "host_client") else hub
+        self._hub = hub if hub is not None else host_of(link)
         self._timeout = request_timeout
         self._adapters = adapters
         self._clients: dict[str, AgentClient] = {}
@@ -165,21 +152,12 @@ class HubClient(DirectoryCalls):
         self.inbound_calls = InboundCalls(connection)
         await connection.shake_hands(self.name)
         try:
-            self._group = await self._host(connection, stack)
+            link = Child("link", lambda: LinkActor(connection, self), restart="temporary", grace=self.grace)
+            self._group = await start_group(self.name, link, self._hub, stack)
             self._connection = connection
         finally:
             if self._connection is None:
                 await connection.close()
-
-    async def _host(self, connection: Connection, stack: AsyncExitStack | None) -> Supervisor:
-        def make() -> LinkActor:
-            return LinkActor(connection, self)
-
-        link = Child("link", make, restart="temporary", grace=self.grace)
-        if stack is not None:
-            return await stack.enter_async_context(open_supervisor([link], name=self.name))
-        assert self._hub is not None
-        return self._hub.host_client(Group(self.name, [link], restart="temporary"))
 
     async def close(self) -> None:
         """Close the connection; turns in hand are finished first. Identities stay registered, mail waits at the hub.
@@ -190,18 +168,11 @@ class HubClient(DirectoryCalls):
         connection, group = self._connection, self._group
         try:
             if group is not None and connection is not None and not connection.is_ended:
-                await self._stop(group)
+                await stop_group(self.name, group, self._hub)
         finally:
             if connection is not None:
                 await connection.close()
         await trio.lowlevel.checkpoint()
-
-    async def _stop(self, group: Supervisor) -> None:
-        if self._hub is not None:
-            await self._hub.stop_client(self.name)
-        else:
-            group.close_soon()
-            await group.wait_stopped()
 
     async def shutdown(self) -> None:
         """Unregister every agent, then close. If cancelled: closed all the same."""
@@ -300,13 +271,26 @@ class HubClient(DirectoryCalls):
                 self._early.clear()
 
     async def unregister(self, agent: str | AgentClient) -> None:
-        """Remove an identity from the hub for good. If cancelled: it may have been removed."""
-        agent_id = agent.agent_id if isinstance(agent, AgentClient) else agent
+        """Remove an identity from the hub for good: an agent of this client, its id or its name.
+
+        Raises `NotFoundError` where nobody is known as that, `AuthError` where it is another client's.
+
+        If cancelled: it may have been removed.
+        """
+        agent_id = agent.agent_id if isinstance(agent, AgentClient) else self.own_id(agent)
         connection = await self.connect()
+        if agent_id not in self._clients:
+            await self.get_agent(agent_id)
         await connection.request(Unregister(agent_id))
         client = self._clients.get(agent_id)
         if client is not None:
             self.forget(client)
+
+    def own_id(self, name_or_id: str) -> str:
+        """The id of one of this client's agents by its name; anything else comes back as it is."""
+        if name_or_id in self._clients:
+            return name_or_id
+        return next((who for who, client in self._clients.items() if client.name == name_or_id), name_or_id)
 
     @property
     def clients(self) -> Mapping[str, AgentClient]:

@@ -25,7 +25,7 @@ from ...transports.frames import NotifyFrame
 from ..sessions.identity import Passport, Resume
 from ..sessions.metadata import SessionMetadata
 from .agent_client import AgentClient
-from .calling import check_callback
+from .calling import as_handler
 from .correlation import again
 from .session import Session
 from .waiting import Predicate
@@ -217,7 +217,7 @@ class HumanClient:
 
         A message is read when every callback has returned; where one raises, it comes again.
         """
-        check_callback(callback)
+        as_handler(callback)
         self.client.set_callbacks((*self.client.callbacks, callback))
         return lambda: self.client.set_callbacks(tuple(one for one in self.client.callbacks if one is not callback))
 

@@ -20,6 +20,7 @@ from ...mailbox.errors import AgorioError, NotFoundError, SessionClosedError
 from ...mailbox.events import (
     EV_SESSION_INVITE,
     EV_SESSION_INVITE_ACK,
+    EV_TURN_DUE,
     EV_TURN_SKIPPED,
     LIFECYCLE_EVENTS,
     SESSION_END,
@@ -140,7 +141,7 @@ class Inbound:
             self._invite(frame)
         elif self._callback is not None:
             self._push(frame)
-        elif kind == EV_TURN_SKIPPED:
+        elif kind in (EV_TURN_SKIPPED, EV_TURN_DUE):
             self._push(frame)  # it may be this agent's turn now
         else:
             self._acknowledge(frame)

@@ -16,7 +16,7 @@ from ..sessions.identity import AuthBlock, Passport, Resume
 from ..sessions.operations import AuthChallenge, Register, Registered, SetWindow, Unregister
 from ..sessions.rule import Rule
 from .agent_client import AgentClient
-from .calling import Asker, agent_name, check_callback, make_asker
+from .calling import Asker, agent_name, as_handler, make_asker
 from .correlation import Answer
 from .human import Person
 from .inbound import Handler
@@ -139,7 +139,7 @@ def prepare(
     if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
         raise InvalidInput(f"concurrency={concurrency!r} must be a whole number of at least 1", field="concurrency")
     if handler is not None:
-        check_callback(handler)
+        as_handler(handler)
     asker = make_asker(agent) if agent is not None else None
     return Registration(hub_client, passport, agent, asker, handler, attach_plugin, concurrency, view)
 

@@ -10,7 +10,7 @@ import inspect
 import logging
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final
 
 import attrs
@@ -18,7 +18,7 @@ import trio
 
 from ...mailbox.errors import AgorioError, HubClosedError, LinkClosed, LinkError, StoreError
 from ...transports.frames import ErrorFrame, Frame, HelloFrame, RequestFrame, ResponseFrame, WelcomeFrame
-from ...transports.link import Link, LinkClient
+from ...transports.link import Link, LinkClient, drain_of
 from ...transports.reconnect import Reconnect, ReconnectingLink
 from ..sessions.credentials import Credentials
 from ..sessions.operations import AuthChallenge, Operation, Register
@@ -62,7 +62,9 @@ class ResumingLink:
         self._proofs: dict[str, Credentials] = {}
         self._current: LinkClient | None = None
         self._frames: AsyncIterator[Frame] | None = None
-        self._ready: deque[Frame] = deque()
+        self._drain: Callable[[], Sequence[Frame]] = tuple
+        self._arrived: deque[Frame] = deque()  # as they came
+        self._ready: deque[Frame] = deque()  # to be handed on
         self._hello = HelloFrame()
         self._own = OWN_NUMBERS
         self._reason = ""
@@ -86,8 +88,13 @@ class ResumingLink:
         if self._current is None:
             current = self._link.client()
             await current.open()
-            self._current, self._frames = current, current.frames()
+            self._read_from(current)
             self._set_up(LinkChange(True))
+
+    def _read_from(self, current: LinkClient) -> None:
+        self._current, self._frames = current, current.frames()
+        self._drain = drain_of(self._frames)
+        self._arrived.clear()
 
     async def send_frame(self, frame: Frame) -> None:
         """Send one frame, or keep it for the next connection. Raises `LinkClosed` once there will be none.
@@ -119,37 +126,57 @@ class ResumingLink:
 
     async def __anext__(self) -> Frame:
         while not self._ready:
-            frame = await self._next()
-            if frame is not None:
-                await self._take_in(frame)
+            if await self._receive():
+                while self._arrived:
+                    answer = self._hand_on(self._arrived.popleft())
+                    if answer is not None:
+                        await self._send_quietly(answer)
             elif self._is_closed:
                 raise StopAsyncIteration
             else:
                 await self._make_good()
         return self._ready.popleft()
 
-    async def _next(self) -> Frame | None:
-        """The next frame of this connection; None at its end, whose reason is kept."""
-        if self._frames is None:
-            return None
-        async for frame in self._frames:
-            if isinstance(frame, ErrorFrame) and frame.request_id is None and _is_about_link(frame):
-                self._reason = frame.message
-            else:
-                return frame
-        self._frames = None
-        return None
+    def drain_nowait(self) -> list[Frame]:
+        """What came together with the frame before."""
+        ready = list(self._ready)
+        self._ready.clear()
+        return ready
 
-    async def _take_in(self, frame: Frame) -> None:
+    async def _receive(self) -> bool:
+        """Wait until a frame of this connection is here; False at its end, whose reason is kept."""
+        while not self._arrived:
+            if self._frames is None:
+                return False
+            frame = await anext(self._frames, None)
+            if frame is None:
+                self._frames = None
+                return False
+            self._arrived.extend(other for other in (frame, *self._drain()) if not self._is_reason(other))
+        return True
+
+    async def _next(self) -> Frame | None:
+        """The next frame of this connection; None at its end."""
+        return self._arrived.popleft() if await self._receive() else None
+
+    def _is_reason(self, frame: Frame) -> bool:
+        """Whether a frame only says why the link is about to end."""
+        if isinstance(frame, ErrorFrame) and frame.request_id is None and _is_about_link(frame):
+            self._reason = frame.message
+            return True
+        return False
+
+    def _hand_on(self, frame: Frame) -> Frame | None:
+        """Pass on what the reader is to see; what the hub is to be answered instead, if anything."""
         onward, answer = self._ledger.incoming(frame)
         if onward is not None:
             self._ready.append(onward)
-        if answer is not None and self._current is not None:
-            await self._send_quietly(answer)
+        return answer
 
     async def _send_quietly(self, frame: Frame) -> None:
         """Send over this connection; if it is lost, the next one makes it good."""
-        assert self._current is not None
+        if self._current is None:
+            return
         try:
             await self._current.send_frame(frame)
         except LinkClosed:
@@ -199,7 +226,8 @@ class ResumingLink:
         try:
             with trio.move_on_after(ATTEMPT_TIMEOUT) as scope:
                 await current.open()
-                self._current, self._frames, self._reason = current, current.frames(), ""
+                self._read_from(current)
+                self._reason = ""
                 await current.send_frame(self._hello)
                 await self._until(lambda frame: isinstance(frame, WelcomeFrame))
                 for agent_id, register in list(self._ledger.identities.items()):
@@ -247,7 +275,9 @@ class ResumingLink:
                 return frame
             if isinstance(frame, ErrorFrame) and frame.request_id is None:
                 raise as_error(frame)
-            await self._take_in(frame)
+            answer = self._hand_on(frame)
+            if answer is not None:
+                await self._send_quietly(answer)
         raise LinkClosed(f"the link was lost again: {self._reason or 'without a word'}")
 
     async def _take_up(self, current: LinkClient) -> None:

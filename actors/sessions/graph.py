@@ -122,9 +122,9 @@ class TransitionGraph:
         return cls.from_dict(plain, registry)
 
     @classmethod
-    def sequence(cls, steps: Iterable[str]) -> TransitionGraph:
+    def sequence(cls, ids: Iterable[str]) -> TransitionGraph:
         """Each step once, in line; one agent may stand in it several times. Closes as `sequence_complete`."""
-        line = _checked_ids(steps, "steps")
+        line = _checked_ids(ids, "ids")
         return cls(
             initial_speaker=line[0],
             transitions=tuple(
@@ -135,9 +135,9 @@ class TransitionGraph:
         )
 
     @classmethod
-    def round_robin(cls, participants: Iterable[str], max_turns: int | None = None) -> TransitionGraph:
+    def round_robin(cls, ids: Iterable[str], max_turns: int | None = None) -> TransitionGraph:
         """Round and round the given list, not the session's. Closes after `max_turns` as `round_robin_complete`."""
-        ring = _checked_ids(participants, "participants")
+        ring = _checked_ids(ids, "ids")
         end = () if max_turns is None else (Transition(TurnsTaken(max_turns), TerminateTarget("round_robin_complete")),)
         return cls(
             initial_speaker=ring[0],

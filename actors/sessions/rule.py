@@ -11,6 +11,7 @@ import attrs
 from ...mailbox.clock import parse_duration
 from ...mailbox.errors import InvalidInput
 from ...mailbox.frozen import EMPTY, FrozenDict, freeze_payload
+from .budget import BudgetBlock, check_budget
 from .identity import MAX_LIST, texts
 
 Overflow = Literal["reject", "drop_oldest", "drop_newest", "block"]
@@ -98,6 +99,8 @@ class Rule:
     """Envelopes per minute."""
     inbox: InboxBlock = InboxBlock()
     """Pending deliveries."""
+    budget: BudgetBlock = BudgetBlock()
+    """Restarts, failed turns, tokens and money."""
     version: int = 1
     """Raised by one with each change."""
     extra: FrozenDict = attrs.field(default=EMPTY, converter=freeze_payload)
@@ -126,6 +129,7 @@ def check_rule(rule: Rule) -> Rule:
             f"inbox.overflow={rule.inbox.overflow!r} is unknown; use one of {', '.join(OVERFLOWS)}",
             field="inbox.overflow",
         )
+    check_budget(rule.budget)
     return rule
 
 

@@ -115,16 +115,21 @@ def _log(commands: Commands) -> None:
 
 
 def _replay(commands: Commands) -> None:
-    help = "show a session step by step, and what other rules would have made of it"
+    help = "show a session step by step, and where other rules would have made something else of it"
     parser = _command(commands, "replay", help, _run("replay"))
-    parser.add_argument("log", type=Path, metavar="LOG", help="a session's log as JSON lines, or a store's file")
-    parser.add_argument("session", nargs="?", metavar="SESSION", help="which session of a store, by id or a part of it")
-    parser.add_argument("--jsonl", action="store_true", help="write the log as JSON lines instead")
+    parser.add_argument("log", type=Path, metavar="LOG", help="a store's file, an export of one, or one session's log")
+    parser.add_argument(
+        "session", nargs="?", metavar="SESSION", help="its id or a part of it; without one all are compared"
+    )
     parser.add_argument("--adapter", metavar="MODULE:NAME", help="run it again as this session type, and compare")
-    parser.add_argument("--rules", type=Path, metavar="FILE", help="run it again under these rules, JSON by name")
+    parser.add_argument("--rules", type=Path, metavar="FILE", help="run it again under these rules, by name")
+    parser.add_argument("--recorded-adapter", metavar="MODULE:NAME", help="what it ran as, if not built in")
     parser.add_argument(
         "--app-dir", type=Path, default=Path(), metavar="DIR", help="where modules are looked for too (.)"
     )
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help="one JSON object per step, or per difference")
+    output.add_argument("--jsonl", action="store_true", help="write the session's log as a file of its own instead")
 
 
 def _audit(commands: Commands) -> None:

@@ -11,8 +11,7 @@ import msgspec
 from ..actors.sessions.metadata import TERMINAL
 from ..hub.audit import ANCHOR_KEY, CHAIN, STREAM
 from ..hub.audit_chain import AuditAnchor, AuditVerdict, Chain, anchor_from_bytes
-from ..hub.records import StoredAgent, from_bytes
-from ..hub.sessions import StoredSession
+from ..hub.records import StoredAgent, StoredSession, from_bytes
 from ..hub.stores.damage import Damage
 from ..hub.stores.disk import DiskKnowledgeStore
 from ..mailbox.errors import AgorioError

@@ -7,9 +7,8 @@ from typing import Any
 
 import attrs
 
-from ..hub.records import from_bytes
+from ..hub.records import StoredSession, from_bytes
 from ..hub.session import stream_of
-from ..hub.sessions import StoredSession
 from ..hub.stores.protocol import KnowledgeStore
 from ..mailbox.clock import iso
 from ..mailbox.codec import decode_envelope

@@ -10,9 +10,8 @@ import attrs
 
 from ..actors.sessions.adapters.registry import AdapterRegistry, default_adapters
 from ..actors.sessions.lifecycle import Live, begin, fold
-from ..hub.records import StoredAgent, from_bytes
+from ..hub.records import StoredAgent, StoredSession, from_bytes
 from ..hub.session import stream_of
-from ..hub.sessions import StoredSession
 from ..hub.stores.disk import DiskKnowledgeStore
 from ..hub.stores.protocol import Document, KnowledgeStore
 from ..mailbox.codec import decode_envelope

@@ -22,6 +22,7 @@ from ..hub.audit import STREAM as AUDIT
 from ..hub.session import stream_of
 from ..hub.stores.disk import DiskKnowledgeStore
 from ..hub.stores.disk_file import beside, sync_folder
+from ..hub.stores.memory import MemoryKnowledgeStore
 from ..hub.stores.protocol import Append, Change, Put
 from ..mailbox.errors import AgorioError
 from .output import Tick, progress, say
@@ -196,6 +197,16 @@ async def import_(args: argparse.Namespace) -> int:
         await store.close()
     say(f"{end.records} records and {end.documents} documents imported")
     return DONE
+
+
+async def load(path: Path) -> MemoryKnowledgeStore:
+    """An exported store, in memory. Raises `CommandError`. If cancelled: nothing is left."""
+    _check(path)
+    store = MemoryKnowledgeStore()
+    await store.open()
+    async for changes, _ in _batches(path):
+        await store.commit(changes)
+    return store
 
 
 def _check(path: Path) -> Line:

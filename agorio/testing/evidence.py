@@ -12,9 +12,8 @@ from ..actors.sessions.rule import Rule
 from ..hub.audit import AuditRecord
 from ..hub.audit_chain import AuditVerdict
 from ..hub.connections import Connection
-from ..hub.records import from_bytes
+from ..hub.records import StoredSession, from_bytes
 from ..hub.session import SessionCell, stream_of
-from ..hub.sessions import StoredSession
 from ..mailbox.codec import decode_envelope
 from ..mailbox.envelope import Envelope
 from .ledger import Ledger

@@ -4,10 +4,14 @@ A link is ordered, and every transport underneath finds out when a frame is miss
 does then is to give up. So `drop`, `duplicate` and `reorder` end in a cut, and the frame concerned does not arrive.
 With `datagram=True` they happen for real, which no transport of agorio does: a hub has to survive such a peer, but it
 owes it no order.
+
+A websocket link is wrapped below its websocket as well: a cut breaks the stream without a goodbye, and over a half-open
+one no heartbeat gets through either, so that both ends find out as they do when a cable is pulled.
 """
 
 from __future__ import annotations
 
+import copy
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -18,8 +22,11 @@ import trio
 from ..mailbox.errors import LinkClosed
 from ..transports.frames import Frame
 from ..transports.link import Link, LinkClient
+from ..transports.reconnect import Reconnect
+from ..transports.websocket_client import WebsocketLink
 from .chance import Chance
 from .faulty_store import Delay, _draw
+from .muted_stream import MutedStream
 
 Direction = Literal["out", "in"]
 DAMAGE = ("drop", "duplicate", "reorder")
@@ -30,8 +37,10 @@ class FaultyLink:
 
     `delay` is seconds per frame, or `(least, most)`, and keeps the order; `stall` the probability of a frame to take
     `stall_seconds` more. `drop`, `duplicate`, `reorder`, `cut` and `half_open` are probabilities per frame; `cut_at`
-    cuts at the n-th frame of each client (1 is the greeting). `tap` is called with every frame that really passes,
-    `on_fault` with the kind of every fault; `injected` counts them.
+    cuts at the n-th frame of each client (1 is the greeting). `slow_reader` is seconds that this side takes over each
+    frame that arrives, reading nothing meanwhile, so that the other side meets its back pressure. `tap` is called with
+    every frame that really passes, `on_fault` with the kind of every fault; `injected` counts them. A client makes lost
+    connections good as it does over the link inside; `reconnect=Reconnect()` has it do so over any.
     """
 
     def __init__(
@@ -43,6 +52,7 @@ class FaultyLink:
         delay: Delay = 0.0,
         stall: float = 0.0,
         stall_seconds: float = 5.0,
+        slow_reader: Delay = 0.0,
         drop: float = 0.0,
         duplicate: float = 0.0,
         reorder: float = 0.0,
@@ -50,6 +60,7 @@ class FaultyLink:
         half_open: float = 0.0,
         cut_at: int | None = None,
         datagram: bool = False,
+        reconnect: Reconnect | None = None,
         tap: Callable[[Direction, Frame], None] | None = None,
         on_fault: Callable[[str], None] | None = None,
     ) -> None:
@@ -58,9 +69,11 @@ class FaultyLink:
         self.delay = delay
         self.stall = stall
         self.stall_seconds = stall_seconds
+        self.slow_reader = slow_reader
         self.odds = {"drop": drop, "duplicate": duplicate, "reorder": reorder, "cut": cut, "half_open": half_open}
         self.cut_at = cut_at
         self.datagram = datagram
+        self.reconnect: Reconnect | None = reconnect or getattr(link, "reconnect", None)
         self.tap = tap
         self.on_fault = on_fault
         self.injected: Counter[str] = Counter()
@@ -68,10 +81,17 @@ class FaultyLink:
 
     def client(self) -> FaultyLinkClient:
         """A fresh, unopened agents' end."""
-        inner = self._link.client() if isinstance(self._link, Link) else self._link
-        client = FaultyLinkClient(self, inner)
+        client = self._client()
         self.clients = [other for other in self.clients if not other.is_over] + [client]
         return client
+
+    def _client(self) -> FaultyLinkClient:
+        if isinstance(self._link, WebsocketLink):
+            link = copy.copy(self._link)
+            client = FaultyLinkClient(self, link.client())
+            client.wrap_streams(link)
+            return client
+        return FaultyLinkClient(self, self._link.client() if isinstance(self._link, Link) else self._link)
 
     def cut_all(self, kind: str = "cut") -> int:
         """Cut every connection now; how many there were."""
@@ -93,7 +113,7 @@ class FaultyLink:
         If cancelled: some of them are not told yet.
         """
         self.odds = dict.fromkeys(self.odds, 0.0)
-        self.delay, self.stall, self.cut_at = 0.0, 0.0, None
+        self.delay, self.stall, self.slow_reader, self.cut_at = 0.0, 0.0, 0.0, None
         for client in self.clients:
             await client.heal()
 
@@ -111,6 +131,13 @@ class FaultyLink:
             if odds and self.rng.random() < odds:
                 return kind
         return None
+
+    def dawdling(self) -> float:
+        """Seconds that this side takes before it reads on."""
+        seconds = _draw(self.slow_reader, self.rng) if self.slow_reader else 0.0
+        if seconds:
+            self.injected["slow_reader"] += 1
+        return seconds
 
     def lateness(self) -> float:
         """Seconds that the next frame takes."""
@@ -137,8 +164,19 @@ class FaultyLinkClient:
         self._reading: trio.CancelScope | None = None
         self._ended = trio.Event()
         self._closed = False
+        self._stream: MutedStream | None = None
         self.is_half_open = False
         self.is_open = False
+
+    def wrap_streams(self, link: WebsocketLink) -> None:
+        """Have the byte stream that `link` opens for this client wrapped, so that it can be cut and muted."""
+        open_stream = link.open_stream
+
+        async def wrapped() -> trio.abc.Stream:
+            self._stream = MutedStream(await open_stream())
+            return self._stream
+
+        vars(link)["open_stream"] = wrapped
 
     @property
     def is_over(self) -> bool:
@@ -215,7 +253,7 @@ class FaultyLinkClient:
             if self.is_half_open:
                 await trio.sleep_forever()
             frame = await anext(self._inner_frames)
-            await trio.sleep(self._link.lateness())
+            await trio.sleep(self._link.lateness() + self._link.dawdling())
             return frame
         return None
 
@@ -243,6 +281,8 @@ class FaultyLinkClient:
         """Nothing crosses any more, and nobody is told."""
         if not self._cut and not self._closed and not self.is_half_open:
             self.is_half_open = True
+            if self._stream is not None:
+                self._stream.is_muted = True
             self._link.count("half_open")
             self._wake()
 
@@ -253,6 +293,7 @@ class FaultyLinkClient:
             self._cut = self._cut or "half_open"
             self._end()
             self._wake()
+            await self._break_stream()
             await self._inner.close()
 
     # Inside.
@@ -302,4 +343,11 @@ class FaultyLinkClient:
     async def _hang_up(self) -> None:
         with trio.CancelScope(shield=True):
             if not self.is_half_open:
+                if self._cut:
+                    await self._break_stream()
                 await self._inner.close()
+
+    async def _break_stream(self) -> None:
+        """Break it without a goodbye, where there is one."""
+        if self._stream is not None:
+            await trio.aclose_forcefully(self._stream)

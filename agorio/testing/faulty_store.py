@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import trio
 
 from ..hub.stores.memory import MemoryKnowledgeStore
-from ..hub.stores.protocol import Append, Change, Document, KnowledgeStore, NowaitStore, Record
+from ..hub.stores.protocol import Append, Change, Document, KnowledgeStore, NowaitStore, Put, Record
 from ..mailbox.errors import StoreError
 from .chance import Chance
 
@@ -246,9 +246,8 @@ def _copy(store: MemoryKnowledgeStore) -> MemoryKnowledgeStore:
 
 
 def _size(changes: Sequence[Change]) -> int:
-    return sum(
-        sum(map(len, change.bodies)) if isinstance(change, Append) else len(change.body or b"") for change in changes
-    )
+    appended = sum(sum(map(len, change.bodies)) for change in changes if isinstance(change, Append))
+    return appended + sum(len(change.body or b"") for change in changes if isinstance(change, Put))
 
 
 def _draw(delay: Delay, rng: random.Random) -> float:

@@ -85,7 +85,7 @@ def cursor_below_pending(seen: Evidence) -> Problems:
     """Whatever is still pending lies beyond the cursor, so that a restart would deliver it again."""
     for entry in seen.services.directory:
         for session_id in entry.inbox.desk._lines:
-            cell = seen.services.sessions.resident(session_id)
+            cell = seen.services.sessions.held(session_id)
             lowest = entry.inbox.desk.lowest(session_id)
             if cell is not None and lowest is not None and cell.log.handled(entry.agent_id, lowest):
                 yield f"{entry.name} has {lowest} of {session_id} pending, and its cursor says that it was handled"
@@ -97,8 +97,8 @@ def session_pending_exact(seen: Evidence) -> Problems:
     for entry in seen.services.directory:
         for session_id, line in entry.inbox.desk._lines.items():
             waiting[session_id, entry.agent_id] = len(line.queued) + len(line.out)
-    for cell in seen.cells():
-        for agent_id in cell.setup.participants:
+    for cell in seen.services.sessions.everything():
+        for agent_id in cell.participants:
             counted = (cell.log._pending or {}).get(agent_id, 0)
             if counted != waiting[cell.session_id, agent_id] and agent_id in seen.services.directory:
                 there = waiting[cell.session_id, agent_id]
@@ -148,7 +148,8 @@ def _sorted(index: dict[str, set[str]]) -> dict[str, list[str]]:
 
 def open_sessions_counted(seen: Evidence) -> Problems:
     """The count of open sessions that limits each agent is the number of sessions it has open."""
-    created = Counter(cell.setup.creator_id for cell in seen.cells() if not cell.live.terminal)
+    held = seen.services.sessions.everything()
+    created = Counter(session.participants[0] for session in held if not session.is_terminal)
     for entry in seen.services.directory:
         if entry.open_sessions != created[entry.agent_id]:
             yield f"{entry.name} is charged with {entry.open_sessions} open sessions and has {created[entry.agent_id]}"

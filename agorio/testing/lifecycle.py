@@ -23,9 +23,10 @@ from functools import partial
 from typing import Any, ClassVar
 
 import trio
-from hypothesis import settings
+import trio.testing
+from hypothesis import HealthCheck, Phase, note, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import run_state_machine_as_test
+from hypothesis.stateful import precondition, run_state_machine_as_test
 
 from ..actors.agents.agent_client import AgentClient
 from ..actors.agents.hub_client import HubClient
@@ -74,6 +75,10 @@ class SessionLifecycle(TrioStateMachine):
     patience = 20_000.0
     """Virtual seconds that one step may take; `waits` takes its own."""
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.TestCase.settings = lifecycle_settings()  # a class's own; assign to it for other settings
+
     # What subclasses may override.
 
     def knobs(self, members: Sequence[str]) -> dict[str, Any]:
@@ -120,6 +125,11 @@ class SessionLifecycle(TrioStateMachine):
         self.hub = await self.nursery.start(self._serve)
         self.hub_client = HubClient(LocalLink(self.hub), hub=self.hub)
 
+    async def _close_hub(self) -> None:
+        await self.hub_client.close()
+        self._leave.set()
+        await self._left.wait()
+
     async def _serve(self, task_status: trio.TaskStatus[Hub]) -> None:
         adapters = [*self.adapters]
         async with Hub.open(self.store, adapters=adapters, **self.hub_options) as hub:
@@ -149,82 +159,104 @@ class SessionLifecycle(TrioStateMachine):
             self.refusals.append(refusal)
             return refusal
 
-    def _picked(self, pick: int) -> str | None:
-        return list(self.clients)[pick % len(self.clients)] if self.clients else None
+    def tell(self, what: str) -> None:
+        """Print a line beside the failing program, which says what its steps did."""
+        note(f"    # {what}")
 
-    def _session(self, pick: int) -> str | None:
-        return self.sessions[-1 - pick % len(self.sessions)] if self.sessions else None
+    def _picked(self, who: int) -> str:
+        return list(self.clients)[who % len(self.clients)]
+
+    def _session(self, pick: int) -> str:
+        return self.sessions[-1 - pick % len(self.sessions)]
+
+    def _number(self, session_id: str) -> int:
+        return self.sessions.index(session_id) + 1
+
+    def _next_speaker(self, session_id: str) -> str | None:
+        expected: tuple[str, ...] = ()
+        for metadata in self.open_sessions():
+            if metadata.session_id == session_id:
+                expected = metadata.participant_ids if metadata.expected_next is None else metadata.expected_next
+        return next((name for name, client in self.clients.items() if client.agent_id in expected), None)
+
+    async def _open(self, members: Sequence[str]) -> None:
+        opener = self.clients[members[0]]
+        knobs = self.knobs(members)
+        answer = await self.attempt(
+            lambda: opener.open(self.session_type, members[1:], knobs=knobs, ttl=self.ttl),
+        )
+        if not isinstance(answer, AgorioError):
+            self.sessions.append(answer.session_id)
+        self.tell(f"{members[0]} opens a session with {', '.join(members[1:])}: {_outcome(answer)}")
+
+    async def _say(self, name: str, session_id: str, payload: int) -> None:
+        event_type, data = self.payloads[payload % len(self.payloads)]
+        envelope = Envelope(session_id, "", None, event_type, data)
+        answer = await self.attempt(partial(self.clients[name].send_envelope, envelope))
+        said = " ".join([event_type.removeprefix("ag2."), str(dict(data))])
+        self.tell(f"{name} says in session {self._number(session_id)} {said}: {_outcome(answer)}")
 
     # The rules.
 
     @initialize()
     async def everybody_comes(self) -> None:
-        """The first ones are there from the beginning."""
+        """The first ones are there from the beginning, and two of them have a session where two are enough."""
         for name in self.names[:3]:
             await self._register(name, attach=False)
+        await self._open(self.names[:2])
 
-    @rule(pick=picks)
-    async def comes(self, pick: int) -> None:
+    @precondition(lambda self: len(self.clients) < len(self.names))
+    @rule(who=picks)
+    async def comes(self, who: int) -> None:
         """Somebody registers who is not there."""
         absent = [name for name in self.names if name not in self.clients]
-        if absent:
-            await self._register(absent[pick % len(absent)], attach=False)
+        await self._register(absent[who % len(absent)], attach=False)
 
-    @rule(pick=picks, size=st.integers(2, 4))
-    async def opens(self, pick: int, size: int) -> None:
+    @precondition(lambda self: len(self.clients) > 1)
+    @rule(who=picks, size=st.integers(2, 4))
+    async def opens(self, who: int, size: int) -> None:
         """Somebody opens a session with some of the others."""
         crew = list(self.clients)
-        if len(crew) < 2:
-            return
-        first = pick % len(crew)
-        members = [*crew[first:], *crew[:first]][:size]
-        opener = self.clients[members[0]]
-        outcome = await self.attempt(
-            partial(opener.open, self.session_type, members[1:], knobs=self.knobs(members), ttl=self.ttl)
-        )
-        if not isinstance(outcome, AgorioError):
-            self.sessions.append(outcome.session_id)
+        first = who % len(crew)
+        await self._open([*crew[first:], *crew[:first]][:size])
 
-    @rule(pick=picks, session=picks, payload=picks)
-    async def says(self, pick: int, session: int, payload: int) -> None:
-        """Somebody says something, member or not, in turn or not."""
-        name, session_id = self._picked(pick), self._session(session)
-        if name is not None and session_id is not None:
-            event_type, data = self.payloads[payload % len(self.payloads)]
-            client = self.clients[name]
-            await self.attempt(lambda: client.send_envelope(Envelope(session_id, "", None, event_type, data)))
+    @precondition(lambda self: self.sessions)
+    @rule(session=picks, lines=st.lists(st.tuples(picks, picks), min_size=1, max_size=6))
+    async def say(self, session: int, lines: list[tuple[int, int]]) -> None:
+        """Some say something, `(who, payload)` one after the other: members or not, in turn or not."""
+        for who, payload in lines:
+            await self._say(self._picked(who), self._session(session), payload)
 
-    @rule(session=picks, payload=picks)
-    async def says_in_turn(self, session: int, payload: int) -> None:
-        """Whoever's turn it is says something."""
-        session_id = self._session(session)
-        metadata = next((one for one in self.open_sessions() if one.session_id == session_id), None)
-        for name, client in self.clients.items():
-            if metadata is not None and client.agent_id in (metadata.expected_next or ()):
-                await self.says(list(self.clients).index(name), session, payload)
-                return
+    @precondition(lambda self: self.sessions)
+    @rule(session=picks, payloads=st.lists(picks, min_size=1, max_size=6))
+    async def say_in_turn(self, session: int, payloads: list[int]) -> None:
+        """Whoever's turn it is says something, and so on."""
+        for payload in payloads:
+            name = self._next_speaker(self._session(session))
+            if name is not None:
+                await self._say(name, self._session(session), payload)
 
-    @rule(pick=picks, session=picks)
-    async def closes(self, pick: int, session: int) -> None:
+    @precondition(lambda self: self.sessions)
+    @rule(who=picks, session=picks)
+    async def closes(self, who: int, session: int) -> None:
         """Somebody closes a session."""
-        name, session_id = self._picked(pick), self._session(session)
-        if name is not None and session_id is not None:
-            await self.attempt(partial(self.clients[name].close_session, session_id))
+        name, session_id = self._picked(who), self._session(session)
+        answer = await self.attempt(partial(self.clients[name].close_session, session_id))
+        self.tell(f"{name} closes session {self._number(session_id)}: {_outcome(answer)}")
 
-    @rule(pick=picks)
-    async def will_crash(self, pick: int) -> None:
+    @rule(who=picks)
+    async def will_crash(self, who: int) -> None:
         """Somebody's handler fails at the next delivery."""
-        name = self._picked(pick)
-        if name is not None:
-            self.failing.add(name)
+        self.failing.add(self._picked(who))
         await trio.lowlevel.checkpoint()
 
-    @rule(pick=picks)
-    async def leaves(self, pick: int) -> None:
+    @precondition(lambda self: len(self.clients) > 2)
+    @rule(who=picks)
+    async def leaves(self, who: int) -> None:
         """Somebody unregisters."""
-        name = self._picked(pick)
-        if name is not None and len(self.clients) > 2:
-            await self.hub_client.unregister(self.clients.pop(name))
+        name = self._picked(who)
+        self.tell(f"{name} leaves")
+        await self.hub_client.unregister(self.clients.pop(name))
 
     @rule(seconds=waits)
     async def waits(self, seconds: float) -> None:
@@ -240,9 +272,7 @@ class SessionLifecycle(TrioStateMachine):
     @rule()
     async def restarts(self) -> None:
         """The hub closes and opens again on its store; everybody comes back."""
-        await self.hub_client.close()
-        self._leave.set()
-        await self._left.wait()
+        await self._close_hub()
         await self._open_hub()
         for name in list(self.clients):
             await self._register(name, attach=True)
@@ -256,12 +286,23 @@ class SessionLifecycle(TrioStateMachine):
             raise broken
 
     async def shutdown(self) -> None:
-        await self.hub_client.close()
-        self._leave.set()
-        await self._left.wait()
+        await self._close_hub()
+
+
+def _outcome(answer: Any) -> str:
+    return f"refused, {answer.code}: {answer}" if isinstance(answer, NetworkError) else "done"
+
+
+def lifecycle_settings(**options: Any) -> settings:
+    """Hypothesis' settings for lifecycles: the profile's, without deadlines, and without explaining line by line.
+
+    Explaining traces every line of the hub and takes minutes; the steps are told in words instead.
+    """
+    phases = tuple(phase for phase in settings().phases if phase is not Phase.explain)
+    return settings(deadline=None, phases=phases, suppress_health_check=list(HealthCheck), **options)
 
 
 def run_lifecycle(machine: type[SessionLifecycle], *, examples: int = 30, steps: int = 15) -> None:
     """Run a lifecycle as part of a test: so many programs of so many steps."""
-    profile = settings(max_examples=examples, stateful_step_count=steps, deadline=None)
+    profile = lifecycle_settings(max_examples=examples, stateful_step_count=steps)
     run_state_machine_as_test(machine, settings=profile)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import trio
 
@@ -22,6 +22,7 @@ from ..transports.frames import (
     WelcomeFrame,
 )
 from ..transports.link import Link, LinkClient, LinkEndpoint, LinkHost
+from .promises import checking
 
 MakeLink = Callable[[LinkHost], AbstractAsyncContextManager[Link]]
 PATIENCE = 10.0
@@ -45,19 +46,10 @@ async def check_link(make: MakeLink) -> None:
     `make(host)` is a block that yields a link to a host with `accept_link(endpoint)`. If cancelled: nothing is left.
     """
     for check in CHECKS:
-        host = LinkProbe()
-        try:
-            with trio.fail_after(PATIENCE):
-                async with make(host) as link:
-                    await check(host, link)
-        except trio.TooSlowError:
-            raise AssertionError(f"{_title(check)}: nothing happens within {PATIENCE:g} s") from None
-        except AssertionError as problem:
-            raise AssertionError(f"{_title(check)}: {problem}") from problem
-
-
-def _title(check: Callable[..., object]) -> str:
-    return (check.__doc__ or check.__name__).rstrip(".")
+        with checking(check, PATIENCE):
+            host = LinkProbe()
+            async with make(host) as link:
+                await check(host, link)
 
 
 def _require(kept: bool, problem: str) -> None:
@@ -75,14 +67,26 @@ async def _connect(host: LinkProbe, link: Link) -> tuple[LinkClient, LinkEndpoin
     return client, host.endpoints[-1]
 
 
+@asynccontextmanager
+async def _reading(end: LinkClient | LinkEndpoint) -> AsyncIterator[AsyncIterator[Frame]]:
+    """The frames that arrive. An end may make them with an async generator, which wants to be closed."""
+    frames = end.frames()
+    try:
+        yield frames
+    finally:
+        if isinstance(frames, AsyncGenerator):
+            with trio.CancelScope(shield=True):
+                await frames.aclose()
+
+
 async def _take(end: LinkClient | LinkEndpoint, count: int) -> list[Frame]:
     found: list[Frame] = []
-    frames = end.frames()
-    while len(found) < count:
-        try:
-            found.append(await anext(frames))
-        except StopAsyncIteration:
-            raise AssertionError(f"the link ended after {len(found)} of {count} frames") from None
+    async with _reading(end) as frames:
+        while len(found) < count:
+            try:
+                found.append(await anext(frames))
+            except StopAsyncIteration:
+                raise AssertionError(f"the link ended after {len(found)} of {count} frames") from None
     return found
 
 
@@ -131,11 +135,11 @@ def _first_difference(sent: list[Frame], found: list[Frame]) -> str:
 async def _ends_for_the_hub(host: LinkProbe, link: Link) -> None:
     """When the client closes, the hub's end is over, and so is the client's own."""
     client, endpoint = await _connect(host, link)
-    frames = endpoint.frames()
-    _require(isinstance(await anext(frames), HelloFrame), "the greeting did not come first")
-    await client.close()
-    await client.close()
-    left = [frame async for frame in frames]
+    async with _reading(endpoint) as frames:
+        _require(isinstance(await anext(frames), HelloFrame), "the greeting did not come first")
+        await client.close()
+        await client.close()
+        left = [frame async for frame in frames]
     _require(not left, f"{left} came after the end")
     await _refused(client)
     _require(await _is_refused(endpoint), "the hub may still send")
@@ -147,7 +151,8 @@ async def _ends_for_the_client(host: LinkProbe, link: Link) -> None:
     endpoint.send_nowait(PongFrame(1))
     endpoint.close_nowait("enough")
     endpoint.close_nowait("again")
-    found = [frame async for frame in client.frames()]
+    async with _reading(client) as frames:
+        found = [frame async for frame in frames]
     _require(found == [PongFrame(1)], f"the client read {found}")
     await _refused(client)
     await client.close()
@@ -210,11 +215,14 @@ async def _stands_apart(host: LinkProbe, link: Link) -> None:
 async def _survives_cancelling(host: LinkProbe, link: Link) -> None:
     """Cancelling whoever reads loses no connection."""
     client, endpoint = await _connect(host, link)
-    frames = client.frames()
-    with trio.move_on_after(0.05):
-        await anext(frames)
-    endpoint.send_nowait(PongFrame(3))
-    _require(await anext(frames) == PongFrame(3), "a frame was lost")
+    async with _reading(client) as frames:
+        with trio.move_on_after(0.05):
+            await anext(frames)
+        endpoint.send_nowait(PongFrame(3))
+        try:
+            _require(await anext(frames) == PongFrame(3), "a frame was lost")
+        except StopAsyncIteration:
+            raise AssertionError("the frames have ended with the cancelled read") from None
     await client.close()
 
 

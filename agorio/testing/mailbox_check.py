@@ -10,8 +10,10 @@ import trio
 import trio.testing
 
 from ..mailbox.errors import ActorStopped, InboxFull
+from .promises import checking
 
 MakeMailbox = Callable[..., Any]
+PATIENCE = 10.0
 
 
 async def check_mailbox(make: MakeMailbox) -> None:
@@ -20,10 +22,8 @@ async def check_mailbox(make: MakeMailbox) -> None:
     `make(capacity, overflow, on_dead_letter=...)` makes one, as `Mailbox` does. If cancelled: nothing is left.
     """
     for check in CHECKS:
-        try:
+        with checking(check, PATIENCE):
             await check(make)
-        except AssertionError as problem:
-            raise AssertionError(f"{(check.__doc__ or '').rstrip('.')}: {problem}") from problem
 
 
 def _same(found: Any, expected: Any, what: str = "found") -> None:

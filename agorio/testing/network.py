@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import trio
@@ -18,9 +19,16 @@ from ..hub.hub import Hub
 from ..hub.stores.memory import MemoryKnowledgeStore
 from ..hub.stores.protocol import KnowledgeStore
 from ..mailbox.envelope import Envelope
+from ..mailbox.errors import AgorioError
 from ..transports.local import LocalLink
-from .assertions import assert_lines, audit_lines, transcript_lines
+from .agents import ScriptedAgent
+from .assertions import assert_audit, assert_transcript, find_audit, read_transcript
 from .invariants import check_invariants
+from .waiting import under_way, wait_all_idle, wait_until
+
+DAY = 86_400.0
+SESSIONS_SHOWN = 3
+LINES_SHOWN = 20
 
 
 class TestNetwork:
@@ -31,47 +39,70 @@ class TestNetwork:
     def __init__(self, hub: Hub, client: HubClient) -> None:
         self.hub = hub
         self.client = client
+        self._agents: list[Any] = []
 
     # Who takes part.
 
     async def add(
-        self, agent: Any, *, name: str | None = None, rule: Rule | None = None, **options: Any
+        self,
+        agent: Any,
+        *,
+        name: str | None = None,
+        resume: Resume | None = None,
+        rule: Rule | None = None,
+        **options: Any,
     ) -> AgentClient:
         """Register an agent under its own name or another. If cancelled: it is registered wholly or not at all."""
         label = str(name or getattr(agent, "name", None) or getattr(agent, "__name__", "agent"))
-        return await self.client.register(agent, Passport(label), Resume(), rule=rule, **options)
+        self._agents.append(agent)
+        return await self.client.register(agent, Passport(label), resume or Resume(), rule=rule, **options)
 
-    async def person(self, name: str, **options: Any) -> AgentClient:
-        """Register a member that the test itself speaks for. If cancelled: registered wholly or not at all."""
-        return await self.client.register(None, Passport(name), Resume(), attach_plugin=False, **options)
+    async def person(self, name: str, *, rule: Rule | None = None, answers: bool = True, **options: Any) -> AgentClient:
+        """Register a member that the test itself speaks for.
+
+        It accepts invitations and takes what it is sent; `wait_for_session_event` shows it. With `answers=False` it
+        does neither: invitations stay open, and its mail waits. If cancelled: registered wholly or not at all.
+        """
+        if answers:
+            options.setdefault("handler", _take)
+        else:
+            options["attach_plugin"] = False
+        return await self.client.register(None, Passport(name), Resume(), rule=rule, **options)
 
     # Waiting.
 
     async def settle(self) -> None:
-        """Wait until nothing runs and nothing is under way. Under an autojump clock no time passes.
+        """Wait until every task waits for something. No time passes: who sleeps goes on sleeping.
 
         If cancelled: nothing has changed.
         """
         await trio.testing.wait_all_tasks_blocked(0.0)
 
-    async def until(self, condition: Callable[[], Any], *, timeout: float = 60.0, every: float = 0.01) -> None:
-        """Wait until `condition()` is true, looking whenever the network has come to rest or `every` seconds passed.
+    async def idle(self, *, timeout: float = 600.0) -> None:
+        """Wait until nothing is under way, slow turns and retries included. Raises `TimeoutError` saying what is.
 
-        Raises `TimeoutError` naming the condition. If cancelled: nothing has changed.
+        If cancelled: nothing has changed.
         """
-        with trio.move_on_after(timeout):
-            while not condition():
-                await trio.sleep(every)
-            return
-        raise TimeoutError(f"{getattr(condition, '__name__', condition)!r} did not become true within {timeout:g} s")
+        await wait_all_idle(self.hub, timeout=timeout)
+
+    async def until(self, condition: Callable[[], Any], *, timeout: float = 60.0, what: str = "") -> Any:
+        """Wait until `condition()`, async or not, is true; what it returned. Raises `TimeoutError` showing it.
+
+        If cancelled: nothing has changed.
+        """
+        return await wait_until(condition, timeout=timeout, what=what)
 
     async def closed(self, session_id: str, *, timeout: float = 60.0) -> str | None:
         """Wait until a session has ended; why it did. Raises `TimeoutError`. If cancelled: nothing has changed."""
-        with trio.move_on_after(timeout):
-            while not (metadata := await self.hub.get_session(session_id)).is_terminal():
-                await trio.sleep(0.01)
-            return metadata.close_reason
-        raise TimeoutError(f"session {session_id} is {metadata.state} after {timeout:g} s")
+        try:
+            await wait_until(partial(self._is_over, session_id), timeout=timeout)
+        except TimeoutError:
+            state = (await self.hub.get_session(session_id)).state
+            raise TimeoutError(f"session {session_id} is still {state} after {timeout:g} s") from None
+        return (await self.hub.get_session(session_id)).close_reason
+
+    async def _is_over(self, session_id: str) -> bool:
+        return (await self.hub.get_session(session_id)).is_terminal()
 
     # Looking back.
 
@@ -79,42 +110,37 @@ class TestNetwork:
         """The session's envelopes. If cancelled: nothing has changed."""
         return await self.hub.read_wal(session_id)
 
-    async def transcript(self, session_id: str, *, events: bool = True) -> list[str]:
-        """The session as lines `name: text`, its bookkeeping as `* event`. If cancelled: nothing has changed."""
-        return transcript_lines(await self.log(session_id), self._names(), events=events)
+    async def transcript(self, session_id: str, *, events: bool = False) -> list[str]:
+        """The session as lines `name: text`, with `events` its bookkeeping too. If cancelled: nothing has changed."""
+        return await read_transcript(self.hub, session_id, events=events)
 
-    async def assert_transcript(self, session_id: str, expected: Sequence[str], *, events: bool = False) -> None:
-        """Raise `AssertionError` with the difference unless the session reads like this; `...` stands for any lines.
+    async def assert_transcript(self, session_id: str, *expected: Any, events: bool = False) -> None:
+        """Wait until nothing is under way; raise `AssertionError` with the difference unless the session reads so.
 
-        If cancelled: nothing has changed.
+        Lines are `name: text`, given one by one or as a list; `...` stands for any. If cancelled: nothing has changed.
         """
-        await self.settle()
-        assert_lines(await self.transcript(session_id, events=events), expected, f"the transcript of {session_id}")
+        await self.idle()
+        await assert_transcript(self.hub, session_id, _lines(expected), events=events)
 
     async def audit_kinds(self) -> list[str]:
         """The kinds of every audit record, in order. If cancelled: nothing has changed."""
-        return audit_lines(await self.hub.audit_log.read_all())
+        return [str(record["kind"]) for record in await self.hub.audit_log.read_all()]
 
-    async def assert_audit(self, *kinds: str) -> None:
-        """Raise `AssertionError` with the difference unless the audit log is this; `...` stands for any records.
+    async def assert_audit(self, *expected: Any) -> None:
+        """Wait until nothing is under way; raise `AssertionError` with the difference unless the audit log is this.
 
-        If cancelled: nothing has changed.
+        Each line is a kind, or a mapping of a record's fields; `...` stands for any. If cancelled: nothing has changed.
         """
-        await self.settle()
-        assert_lines(await self.audit_kinds(), kinds, "the audit log")
+        await self.idle()
+        await assert_audit(self.hub, _lines(expected))
 
     async def audited(self, kind: str, **fields: Any) -> AuditRecord:
         """The newest audit record of a kind whose fields are these. Raises `AssertionError` where there is none.
 
         If cancelled: nothing has changed.
         """
-        await self.settle()
-        records = [record for record in await self.hub.audit_log.read_all() if record["kind"] == kind]
-        for record in reversed(records):
-            if _has(record, fields):
-                return record
-        found = "\n".join(f"  {dict(record)}" for record in records) or "  none"
-        raise AssertionError(f"no audit record of kind {kind!r} with {fields}; of that kind there are:\n{found}")
+        await self.idle()
+        return await find_audit(self.hub, kind, **fields)
 
     async def check_invariants(self, *only: str, is_settled: bool = False) -> tuple[str, ...]:
         """Hold the hub to its invariants; the names that were checked. Raises `InvariantBroken`.
@@ -123,20 +149,83 @@ class TestNetwork:
         """
         return await check_invariants(self.hub, only=only, is_settled=is_settled)
 
-    def _names(self) -> dict[str, str]:
-        return {info.agent_id: info.name for info in self.hub.agents()}
+    def assert_scripts_kept(self) -> None:
+        """Raise `ScriptExhausted` if a scripted agent was asked for more than it has to say."""
+        for agent in self._agents:
+            if isinstance(agent, ScriptedAgent) and agent.exhausted is not None:
+                raise agent.exhausted
+
+    # What a failure shows.
+
+    async def account(self) -> str:
+        """The newest sessions, what is under way and which scripts ran out, as text.
+
+        If cancelled: nothing has changed.
+        """
+        try:
+            lines = await self._sessions()
+        except AgorioError as error:
+            lines = [f"the sessions cannot be read: {error}"]
+        lines += [f"under way: {line}" for line in under_way(self.hub)]
+        lines += [f"script: {agent.exhausted}" for agent in self._agents if getattr(agent, "exhausted", None)]
+        return "\n".join(lines)
+
+    async def _sessions(self) -> list[str]:
+        lines = []
+        for metadata in reversed(await self.hub.list_sessions(limit=SESSIONS_SHOWN)):
+            why = f", {metadata.close_reason}" if metadata.close_reason else ""
+            lines.append(f"session {metadata.session_id} ({metadata.manifest.type}, {metadata.state}{why}):")
+            said = await self.transcript(metadata.session_id, events=True)
+            hidden = len(said) - LINES_SHOWN
+            said = [f"... ({hidden} lines)", *said[-LINES_SHOWN:]] if hidden > 0 else said
+            lines += ["    " + line.replace("\n", "\n      ") for line in said]
+        return lines
 
 
-def _has(record: Mapping[str, Any], fields: Mapping[str, Any]) -> bool:
-    return all(record.get(key) == value for key, value in fields.items())
+async def _take(envelope: Envelope) -> None:
+    """Take an envelope without doing anything about it. If cancelled: it is delivered again."""
+    await trio.lowlevel.checkpoint()
+
+
+def _lines(expected: tuple[Any, ...]) -> list[Any]:
+    """Lines that came one by one, or as one list."""
+    return list(expected[0]) if len(expected) == 1 and isinstance(expected[0], list | tuple) else list(expected)
 
 
 @asynccontextmanager
-async def open_test_hub(store: KnowledgeStore | None = None, **options: Any) -> AsyncIterator[TestNetwork]:
-    """A hub on a memory store with one client; options are `Hub.open`'s. Run the test under trio's autojump clock.
+async def open_test_hub(
+    store: KnowledgeStore | None = None, *, give_up_after: float | None = DAY, **options: Any
+) -> AsyncIterator[TestNetwork]:
+    """A hub on a memory store with one client; `options` are `Hub.open`'s. Run the test under trio's autojump clock.
 
+    What the block raises comes out as it is, after the hub has closed, with a note of what was said. A block that is
+    not over after `give_up_after` seconds of trio's clock waits for something that does not come: `TimeoutError`. A
+    scripted agent that was asked for more than its lines raises `ScriptExhausted` here.
     If cancelled: the hub drains and closes.
     """
-    async with Hub.open(store if store is not None else MemoryKnowledgeStore(), **options) as hub:
-        client = HubClient(LocalLink(hub), hub=hub)
-        yield TestNetwork(hub, client)
+    failure: Exception | None = None
+    account = ""
+    with trio.CancelScope() as patience:
+        async with Hub.open(store if store is not None else MemoryKnowledgeStore(), **options) as hub:
+            network = TestNetwork(hub, HubClient(LocalLink(hub), hub=hub))
+            patience.relative_deadline = float("inf") if give_up_after is None else give_up_after
+            try:
+                yield network
+            except Exception as exc:  # raised again below, without the groups of the hub's nurseries around it
+                failure = exc
+                account = await network.account()
+            except trio.Cancelled:
+                with trio.CancelScope(shield=True):
+                    account = await network.account() if patience.cancel_called else ""
+                raise
+    if patience.cancelled_caught:
+        failure = TimeoutError(
+            f"the test is not over after {give_up_after:g} s on trio's clock: it waits for what does not come, "
+            f"or needs open_test_hub(give_up_after=...)"
+        )
+    if failure is None:
+        network.assert_scripts_kept()
+        return
+    if account:
+        failure.add_note(f"What the hub has seen:\n{account}")
+    raise failure

@@ -1,4 +1,4 @@
-"""A session's log step by step, and again under other rules to see what would have come differently.
+"""A session's log as a file of its own, and step by step. `comparison.py` runs it again under other rules.
 
 A log is exported as JSON Lines: a first line with what was fixed at opening, then one envelope a line. Replaying needs
 no hub, since a session is a fold of its log: the pure session rules run here as they run there.
@@ -8,32 +8,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from itertools import count
+from typing import Any
 
 import attrs
 
 from ..actors.sessions.adapters.base import SessionAdapter
-from ..actors.sessions.lifecycle import Close, Command, Invite, Live, Note, Post, begin, fold, recipients, step
+from ..actors.sessions.lifecycle import Live, begin, fold
 from ..actors.sessions.metadata import SessionSetup
-from ..actors.sessions.rule import AccessBlock, Rule, matches
 from ..hub.hub import Hub
-from ..hub.records import StoredAgent, converter, from_bytes
+from ..hub.records import StoredAgent, StoredSession, converter, from_bytes
 from ..hub.session import stream_of
-from ..hub.sessions import StoredSession
 from ..hub.stores.protocol import KnowledgeStore
 from ..mailbox.clock import parse_iso
 from ..mailbox.codec import decode_envelope, encode_envelope
 from ..mailbox.envelope import Envelope
-from ..mailbox.errors import AccessDeniedError, AgorioError, BadFrame, NotFoundError
-from ..mailbox.events import (
-    EV_SESSION_INVITE,
-    EV_SESSION_OPENED,
-    HUB_EVENTS,
-    LIFECYCLE_EVENTS,
-    SESSION_END,
-    TASK_EVENTS,
-)
+from ..mailbox.errors import AgorioError, BadFrame, NotFoundError, ProtocolError
+from ..mailbox.events import HUB_EVENTS, LIFECYCLE_EVENTS
 
+SHOWN = 100
 FORMAT = "agorio-session"
 
 
@@ -53,21 +45,16 @@ class Recorded:
         return self.names.get(agent_id, agent_id)
 
 
-@attrs.frozen
-class Difference:
-    """Where another run parts from the recorded one."""
-
-    sequence: int
-    """The recorded envelope; 0 where it is about the session as a whole."""
-    what: str
-    """In words."""
-
-
 # Export and import.
 
 
 async def export_session(source: Hub | KnowledgeStore, session_id: str) -> str:
     """A session's log as JSON Lines. Raises `NotFoundError`. If cancelled: nothing has changed."""
+    return write_log(await record_session(source, session_id))
+
+
+async def record_session(source: Hub | KnowledgeStore, session_id: str) -> Recorded:
+    """A session as its store has it. Raises `NotFoundError`. If cancelled: nothing has changed."""
     store = source._open_services().store if isinstance(source, Hub) else source
     document = await store.get(f"session/{session_id}")
     if document is None:
@@ -75,7 +62,7 @@ async def export_session(source: Hub | KnowledgeStore, session_id: str) -> str:
     setup = from_bytes(document.body, StoredSession).setup
     names = {who: name for who in setup.participants if (name := await _name(store, who))}
     records = await store.read(stream_of(session_id))
-    return write_log(Recorded(setup, names, tuple(decode_envelope(record.body) for record in records)))
+    return Recorded(setup, names, tuple(decode_envelope(record.body) for record in records))
 
 
 async def _name(store: KnowledgeStore, agent_id: str) -> str | None:
@@ -112,123 +99,67 @@ def replay(recorded: Recorded, adapter: SessionAdapter) -> Iterator[tuple[Envelo
     """Each envelope with the state after it. Raises `ProtocolError` where the rules cannot fold it."""
     live = begin(recorded.setup, adapter)
     for envelope in recorded.log:
-        live = fold(live, adapter, envelope)
+        live = follow(live, adapter, envelope)
         yield envelope, live
+
+
+def follow(live: Live, adapter: SessionAdapter, envelope: Envelope) -> Live:
+    """The state after one recorded envelope. Raises `ProtocolError` where the session type cannot fold it."""
+    try:
+        return fold(live, adapter, envelope)
+    except AgorioError:
+        raise
+    except Exception as exc:  # a session type may be anybody's code
+        kind = type(adapter).__name__
+        raise ProtocolError(f"{kind} cannot fold step {envelope.sequence}, {envelope.event_type}: {exc!r}") from exc
 
 
 def describe(recorded: Recorded, adapter: SessionAdapter) -> Iterator[str]:
     """A line for each envelope: when, who, what, and how the session stands after it."""
-    setup = recorded.setup
-    members = ", ".join(recorded.name(who) for who in setup.participants)
-    yield f"session {setup.session_id}: {setup.manifest.type} of {members}"
+    yield headline(recorded)
     for envelope, live in replay(recorded, adapter):
-        since = parse_iso(envelope.created_at) - setup.created_at
-        expected = adapter.expected_next(live.adapter_state) if live.state == "active" else None
-        following = "" if expected is None else f", next: {' or '.join(map(recorded.name, expected)) or 'nobody'}"
-        yield f"{envelope.sequence:4} {since:+10.3f}s  {_said(recorded, envelope)}  [{live.state}{following}]"
+        since = max(0.0, parse_iso(envelope.created_at) - recorded.setup.created_at)  # stamps are whole microseconds
+        how = standing(recorded, live, adapter)
+        yield f"{envelope.sequence:4} {since:+10.3f}s  {said(recorded, envelope)}  [{how}]"
 
 
-def _said(recorded: Recorded, envelope: Envelope) -> str:
+def headline(recorded: Recorded) -> str:
+    """Which session it is."""
+    setup = recorded.setup
+    return f"session {setup.session_id}: {setup.manifest.type} of {', '.join(map(recorded.name, setup.participants))}"
+
+
+def standing(recorded: Recorded, live: Live, adapter: SessionAdapter) -> str:
+    """How a session stands: its state, and whose turn it is or why it has ended."""
+    if live.state == "active":
+        return f"{live.state}{turn(recorded, adapter.expected_next(live.adapter_state))}"
+    return f"{live.state} as {live.close_reason}" if live.close_reason else str(live.state)
+
+
+def turn(recorded: Recorded, expected: tuple[str, ...] | None) -> str:
+    """Whose turn it is, as the end of a sentence; empty where anybody may speak."""
+    return "" if expected is None else f", next: {' or '.join(map(recorded.name, expected)) or 'nobody'}"
+
+
+def said(recorded: Recorded, envelope: Envelope) -> str:
+    """One envelope in words: who, to whom, what."""
     who = "hub" if envelope.event_type in HUB_EVENTS else recorded.name(envelope.sender_id)
     whom = "" if envelope.audience is None else f" to {', '.join(map(recorded.name, envelope.audience)) or 'nobody'}"
-    what = json.dumps(envelope.text, ensure_ascii=False) if envelope.text else envelope.event_type.removeprefix("ag2.")
-    reason = envelope.event_data.get("reason")
-    return f"{who}{whom}: {what}" + (f" ({reason})" if isinstance(reason, str) and reason else "")
+    return f"{who}{whom}: {_what(envelope)}"
 
 
-# Again, under other rules.
+def _what(envelope: Envelope) -> str:
+    kind, data = envelope.event_type.removeprefix("ag2."), envelope.event_data
+    if envelope.text:
+        return json.dumps(envelope.text, ensure_ascii=False)
+    if envelope.event_type in LIFECYCLE_EVENTS:
+        reason = data.get("reason")
+        return f"{kind} ({reason})" if isinstance(reason, str) and reason else kind
+    text = json.dumps(_plain(data), ensure_ascii=False) if data else ""
+    return f"{kind} {text[:SHOWN]}{'...' * (len(text) > SHOWN)}".rstrip()
 
 
-def compare(
-    recorded: Recorded, before: SessionAdapter, after: SessionAdapter, rules: Mapping[str, Rule] | None = None
-) -> list[Difference]:
-    """Put to `after` what members said under `before`: what it would have refused, added or left out, and the end.
-
-    `rules` are access rules by member's name that were not in force then.
-    """
-    run = _Rerun(recorded, before, after, rules or {})
-    for envelope in recorded.log:
-        run.put(envelope)
-    return run.finish()
-
-
-class _Rerun:
-    """The recorded session and another one, side by side."""
-
-    def __init__(
-        self, recorded: Recorded, before: SessionAdapter, after: SessionAdapter, rules: Mapping[str, Rule]
-    ) -> None:
-        self._recorded = recorded
-        self._before = before
-        self._after = after
-        self._rules = rules
-        self._old = begin(recorded.setup, before)
-        self._new = begin(recorded.setup, after)
-        self._found: list[Difference] = []
-        self._ids = count(1)
-        self._command(Invite(), None)
-
-    def put(self, envelope: Envelope) -> None:
-        """Let both sessions live through one recorded envelope."""
-        command = self._command_of(envelope)
-        if command is not None and not self._new.terminal:
-            self._command(command, envelope)
-        elif command is not None and envelope.event_type not in LIFECYCLE_EVENTS:
-            self._note(envelope, f"is not said any more: the session has ended as {self._new.close_reason}")
-        self._old = fold(self._old, self._before, envelope)
-        self._compare_turns(envelope)
-
-    def _command_of(self, envelope: Envelope) -> Command | None:
-        """What led to the envelope; None for what follows from the rules by itself."""
-        kind, data = envelope.event_type, envelope.event_data
-        if kind not in HUB_EVENTS:
-            return Post(envelope) if kind not in TASK_EVENTS else None
-        if kind in SESSION_END:
-            follows = self._before.auto_close_reason(self._old.adapter_state) == data.get("reason")
-            return None if follows else Close(str(data.get("reason")), str(data.get("by") or ""))
-        return None if kind in (EV_SESSION_INVITE, EV_SESSION_OPENED) else Note(kind, dict(data), envelope.audience)
-
-    def _command(self, command: Command, envelope: Envelope | None) -> None:
-        now = self._recorded.setup.created_at if envelope is None else parse_iso(envelope.created_at)
-        try:
-            if isinstance(command, Post):
-                self._check_access(command.envelope)
-            self._new = step(self._new, self._after, command, now, lambda: f"{next(self._ids):032x}").live
-        except AgorioError as refusal:
-            if envelope is not None:
-                self._note(envelope, f"would be refused: {refusal}")
-
-    def _check_access(self, envelope: Envelope) -> None:
-        sender = self._recorded.name(envelope.sender_id)
-        for who in recipients(self._recorded.setup, envelope):
-            name = self._recorded.name(who)
-            outbound, inbound = self._access(sender).outbound_to, self._access(name).inbound_from
-            if not matches(outbound, name) or not matches(inbound, sender):
-                raise AccessDeniedError(f"the rules do not let {sender!r} talk to {name!r}")
-
-    def _access(self, name: str) -> AccessBlock:
-        return self._rules.get(name, Rule()).access
-
-    def _compare_turns(self, envelope: Envelope) -> None:
-        if self._old.state == self._new.state == "active":
-            old = self._before.expected_next(self._old.adapter_state)
-            new = self._after.expected_next(self._new.adapter_state)
-            if old != new:
-                self._note(envelope, f"is followed by {self._turn(new)} instead of {self._turn(old)}")
-
-    def _turn(self, expected: tuple[str, ...] | None) -> str:
-        return "anybody" if expected is None else " or ".join(map(self._recorded.name, expected)) or "nobody"
-
-    def _note(self, envelope: Envelope, what: str) -> None:
-        self._found.append(Difference(envelope.sequence, f"{_said(self._recorded, envelope)} {what}"))
-
-    def finish(self) -> list[Difference]:
-        """What was found, the end included."""
-        old, new = self._old, self._new
-        if (old.state, old.close_reason) != (new.state, new.close_reason):
-            self._found.append(Difference(0, f"the session is {_end(new)} in the end instead of {_end(old)}"))
-        return self._found
-
-
-def _end(live: Live) -> str:
-    return f"{live.state} ({live.close_reason})" if live.close_reason else str(live.state)
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value

@@ -36,6 +36,7 @@ def _blocking(method: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(method)
     def call(self: TrioStateMachine, /, *args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True  # pytest shows the rule then, not how it was run
         if trio.lowlevel.in_trio_task():
             return method(self, *args, **kwargs)
         return self.execute(functools.partial(method, self, *args, **kwargs))
@@ -99,6 +100,7 @@ class TrioStateMachine(stateful.RuleBasedStateMachine):
 
     def execute(self, job: Job) -> Any:
         """Run `job` inside the trio run until it is done, and nothing beyond."""
+        __tracebackhide__ = True
         if self._over is None:
             self._in_trio(lambda: self._jobs.send_nowait(job))
             self._step_until(lambda: self._answer is not None)

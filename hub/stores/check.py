@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import trio
 
 from ...mailbox.errors import ConflictError, StoreError
-from .protocol import Append, Change, Document, KnowledgeStore, NowaitStore, Put, Record
+from .protocol import Append, Change, Document, KnowledgeStore, NowaitStore, Put, Record, Trim
 
 MakeStore = Callable[[], Awaitable[KnowledgeStore]]
 _BODIES = (b"", b"\x00\xff", b"x" * 5000, "ä€😀".encode(), b'{"a":1}')
@@ -78,6 +78,31 @@ async def _check_logs(store: KnowledgeStore) -> None:
             end = None if limit is None else after + limit
             found = await store.read("one", after, limit)
             _same(found, wanted[after:end], f"read(after={after}, limit={limit})")
+    _same(await store.read("two"), [Record(1, b"other")], "read() of another stream")
+
+
+async def _check_trims(store: KnowledgeStore) -> None:
+    await store.commit([Append("one", _BODIES, 0), Append("two", (b"other",))])
+    wanted = [Record(number, body) for number, body in enumerate(_BODIES, 1)]
+    for through in (0, 2, 1, 3):
+        await store.commit([Trim("one", through)])
+        left = wanted[max(2, through) if through else 0 :]
+        for after in (0, 1, 2, 3, len(_BODIES), 99):
+            rest = [record for record in left if record.sequence > after]
+            for limit in (None, 0, 1, 99):
+                _same(await store.read("one", after, limit), rest[:limit], f"read(after={after}) behind {through}")
+        _same(await store.last("one"), len(_BODIES), "last() of a trimmed stream")
+    await store.commit([Append("one", (b"6",), 5), Trim("one", 4)])
+    _same(await store.read("one"), [Record(5, _BODIES[4]), Record(6, b"6")], "read() after an append and a trim")
+    await _refused(store, [Append("one", (b"x",), 2)], "an append that counts what was trimmed off")
+    await store.commit([Trim("one", 99), Trim("new", 7), Trim("none", 0)])
+    _same(await store.read("one"), [], "read() of a stream that was trimmed wholly")
+    await store.commit([Append("one", (b"7",), 6), Append("new", (b"8",), 7)])
+    await store.close()
+    await store.open()
+    _same(await store.read("one"), [Record(7, b"7")], "read() of a trimmed stream after opening again")
+    _same(await store.read("new"), [Record(8, b"8")], "read() of a stream that began in the middle")
+    _same(await store.last("none"), 0, "last() of a stream that was trimmed by nothing")
     _same(await store.read("two"), [Record(1, b"other")], "read() of another stream")
 
 
@@ -187,6 +212,7 @@ async def _check_double_opening(store: KnowledgeStore) -> None:
 _CHECKS = (
     _check_empty,
     _check_logs,
+    _check_trims,
     _check_fences,
     _check_documents,
     _check_scans,

@@ -41,5 +41,8 @@ class CheckedStore(Protocol):
     async def damaged(self) -> list[Damage]:
         """What is known to be unreadable. If cancelled: nothing has changed."""
 
+    def damaged_nowait(self) -> list[Damage]:
+        """The same, at once."""
+
     async def verify(self) -> Verification:
         """Read everything back and check it. If cancelled: what was found is remembered."""

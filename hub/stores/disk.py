@@ -1,51 +1,33 @@
 """`DiskKnowledgeStore`: the store protocol over one SQLite file, written as an append-only log.
 
-The trio thread judges and keeps the index; a worker thread writes, another reads, and neither is abandoned when its
-caller is cancelled: a commit under way is finished and taken into the index. docs/durability.md says what is promised.
+The trio thread judges and keeps the index; a thread writes, others read, and none is abandoned when its caller is
+cancelled: a commit under way is finished and taken into the index. docs/durability.md says what is promised.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
 
-import attrs
 import trio
 
 from ...mailbox.errors import InvalidInput, QuarantinedError, StoreError
 from .damage import Damage, Verification
 from .disk_errors import DISK_ERRORS, BrokenConnection, as_store_error, is_full
-from .disk_index import Index, slice_of
-from .disk_pace import no_time_passes, pace
+from .disk_index import Index, Plan
+from .disk_pace import hold_time, no_time_passes, pace
 from .disk_reader import PAGE, Reader, Unreadable
 from .disk_schema import Connect, connect
+from .disk_statistics import DiskStatistics
+from .disk_thread import Result, WorkerThread
 from .disk_writer import Writer, is_due
 from .protocol import Change, Document, Record
 
 T = TypeVar("T")
 MAX_FAILURES = 3
 FILE_NAME = "hub.db"
-
-
-@attrs.frozen
-class DiskStatistics:
-    """Counts of one open store."""
-
-    total_commits: int
-    """Commits since it was opened."""
-    total_failures: int
-    """Commits that the disk refused."""
-    total_reconnects: int
-    """Connections that were given up after an error of the disk."""
-    current_streams: int
-    """Streams."""
-    current_documents: int
-    """Documents."""
-    current_rows: int
-    """Records of all streams that were ever written."""
-    current_damaged: int
-    """Streams, documents and rows that are known to be unreadable."""
 
 
 def _file_of(path: Path) -> Path:
@@ -74,8 +56,9 @@ class DiskKnowledgeStore:
         self._gave_up = ""
         self._failures = 0
         self._counts = [0, 0, 0]
-        self._turn = trio.Lock()
-        self._writing, self._reading, self._checking = (trio.CapacityLimiter(1) for _ in range(3))
+        self._turn = trio.Semaphore(1)  # a lock would belong to a task; a commit that was begun belongs to none
+        self._thread: WorkerThread | None = None
+        self._reading, self._checking = trio.CapacityLimiter(1), trio.CapacityLimiter(1)
 
     # Opening and closing.
 
@@ -87,7 +70,14 @@ class DiskKnowledgeStore:
         async with self._turn:
             if self._index is not None:
                 raise StoreError("this store is open in another hub; close that hub first")
-            self._index = await self._in_thread(self._writing, self._writer.open)
+            thread = WorkerThread(f"store {self.path.name}")
+            try:
+                with no_time_passes():
+                    self._index = await thread.run(self._writer.open)
+            except BaseException:
+                thread.stop()
+                raise
+            self._thread = thread
             self._failures, self._gave_up, self._counts = 0, "", [0, 0, 0]
             pace.enter()
 
@@ -102,10 +92,11 @@ class DiskKnowledgeStore:
                 if index is None:
                     return
                 pace.leave()
-                for reader in (self._reader, self._checker):
-                    with no_time_passes():
-                        await trio.to_thread.run_sync(reader.close)
-                await self._in_thread(self._writing, self._writer.close, index)
+                for step in (self._reader.close, self._checker.close, partial(self._writer.close, index)):
+                    await self._in_writer(step)
+                thread, self._thread = self._thread, None
+                assert thread is not None
+                thread.stop()
         await trio.lowlevel.cancel_shielded_checkpoint()
 
     def _opened(self) -> Index:
@@ -114,6 +105,11 @@ class DiskKnowledgeStore:
         if self._gave_up:
             raise StoreError(self._gave_up)
         return self._index
+
+    async def _in_writer(self, work: Callable[..., T], *arguments: object) -> T:
+        assert self._thread is not None
+        with no_time_passes():
+            return await self._thread.run(work, *arguments)
 
     async def _in_thread(self, limiter: trio.CapacityLimiter, work: Callable[..., T], *arguments: object) -> T:
         with no_time_passes():
@@ -133,10 +129,51 @@ class DiskKnowledgeStore:
             self._turn.release()
 
     async def _take_turn(self) -> None:
-        try:
+        if self._turn.value:
             self._turn.acquire_nowait()  # without the turn of the loop that `acquire` always takes
-        except trio.WouldBlock:
+        else:
             await self._turn.acquire()
+
+    def begin_commit(self, changes: Sequence[Change], done: Callable[[Exception | None], None]) -> bool:
+        """Begin a commit without waiting for a turn; False where it takes more than writing, such as a reconnection.
+
+        Raises `ConflictError`, `QuarantinedError`. Otherwise `done` is called with the outcome in a turn to come.
+        """
+        index, thread = self._opened(), self._thread
+        if not self._turn.value or not self._writer.is_connected or is_due(index) or thread is None:
+            return False
+        plan = index.plan(changes)
+        if not plan.log and not plan.documents and not plan.trims:
+            return False
+        self._turn.acquire_nowait()
+        thread.hand(
+            partial(self._writer.write, plan, index if plan.marks else None),
+            partial(self._ended, index, plan, hold_time(), done),
+        )
+        return True
+
+    def _ended(
+        self,
+        index: Index,
+        plan: Plan,
+        let_time_pass: Callable[[], None],
+        done: Callable[[Exception | None], None],
+        result: Result[None],
+    ) -> None:
+        let_time_pass()
+        self._turn.release()
+        try:
+            result.unwrap()
+            self._applied(index, plan)
+        except BrokenConnection as exc:
+            self._counts[1] += 1
+            self._fail(exc.__cause__ or exc)  # whoever commits next, or closes, makes the connection anew
+            done(as_store_error(exc.__cause__ or exc, str(exc)))
+        except Exception as exc:  # whatever it is, who waits must hear of it
+            self._counts[1] += 1
+            done(exc)
+        else:
+            done(None)
 
     async def _commit(self, changes: Sequence[Change]) -> None:
         index = self._opened()
@@ -145,10 +182,13 @@ class DiskKnowledgeStore:
         if is_due(index):
             await self._tidy(index)
         plan = index.plan(changes)
-        if not plan.log and not plan.documents:
+        if not plan.log and not plan.documents and not plan.trims:
             await trio.lowlevel.checkpoint()
             return
-        await self._write(index, self._writer.write, plan)
+        await self._write(index, self._writer.write, plan, index if plan.marks else None)
+        self._applied(index, plan)
+
+    def _applied(self, index: Index, plan: Plan) -> None:
         index.apply(plan)
         self._counts[0] += 1
         self._failures = 0
@@ -156,7 +196,7 @@ class DiskKnowledgeStore:
     async def _write(self, index: Index, work: Callable[..., T], *arguments: object) -> T:
         """Run one transaction; after an error that does not pass, the connection is made anew."""
         try:
-            return await self._in_thread(self._writing, work, *arguments)
+            return await self._in_writer(work, *arguments)
         except StoreError:
             self._counts[1] += 1
             raise
@@ -177,7 +217,7 @@ class DiskKnowledgeStore:
         self._counts[2] += 1
         async with self._reading, self._checking:  # a reader's connection would keep the old view of the file alive
             try:
-                await self._in_thread(self._writing, self._start_over, index, cause)
+                await self._in_writer(self._start_over, index, cause)
             except (*DISK_ERRORS, StoreError) as exc:
                 self._fail(exc)
                 raise as_store_error(exc, "opening the store again") from exc
@@ -207,13 +247,14 @@ class DiskKnowledgeStore:
     async def _read(
         self, reader: Reader, limiter: trio.CapacityLimiter, name: str, after: int, limit: int | None
     ) -> list[Record]:
-        index, after = self._opened(), max(after, 0)
+        index = self._opened()
         index.check("stream", name)
         stream, found = index.streams.get(name), list[Record]()
         if stream is None:
             return found
-        left = len(stream.lsns) - after if limit is None else limit
-        while left > 0 and (lsns := slice_of(stream.lsns, after, min(left, PAGE))):
+        after = max(after, stream.base, 0)
+        left = stream.last - after if limit is None else limit
+        while left > 0 and (lsns := stream.rows(after, min(left, PAGE))):
             try:
                 page = await self._in_thread(limiter, reader.records, stream.id, after, lsns)
             except Unreadable as exc:
@@ -229,7 +270,7 @@ class DiskKnowledgeStore:
         index = self._opened()
         index.check("stream", stream)
         known = index.streams.get(stream)
-        return len(known.lsns) if known else 0
+        return known.last if known else 0
 
     async def get(self, key: str) -> Document | None:
         """One document, checked. Raises `QuarantinedError`, `StoreError`. If cancelled: nothing has changed."""
@@ -290,6 +331,15 @@ class DiskKnowledgeStore:
         """What is known to be unreadable. If cancelled: nothing has changed."""
         await trio.lowlevel.checkpoint()
         return list(self._opened().damage.values())
+
+    def damaged_nowait(self) -> list[Damage]:
+        """The same, at once; nothing of a store that is not open."""
+        return [] if self._index is None else list(self._index.damage.values())
+
+    async def streams(self, prefix: str = "") -> list[str]:
+        """The names of all streams under a prefix, in order, damaged ones too. If cancelled: nothing has changed."""
+        await trio.lowlevel.checkpoint()
+        return sorted(name for name in self._opened().streams if name.startswith(prefix))
 
     async def verify(self) -> Verification:
         """Read everything and compare every checksum; takes seconds per million records, others go on meanwhile.

@@ -16,18 +16,41 @@ import attrs
 from ...mailbox.errors import ConflictError, InvalidInput, QuarantinedError
 from .damage import Damage
 from .disk_integrity import LSN, Run, document_checksum, name_checksum, record_checksum
-from .protocol import Append, Change, Put
+from .protocol import Append, Change, Put, Trim
 
 
 class Stream:
-    """One stream: where its records are, and the checksum that the next one continues."""
+    """One stream: where its records are, and the checksum that the next one continues.
 
-    __slots__ = ("checksum", "id", "lsns")
+    Of a trimmed stream the last record that was let go stays in the file: the checksum of the next one continues it.
+    """
+
+    __slots__ = ("base", "checksum", "id", "lsns")
 
     def __init__(self, number: int) -> None:
         self.id = number
         self.lsns: array[int] = array(LSN)
         self.checksum = 0
+        self.base = 0
+
+    @property
+    def first(self) -> int:
+        """The record that the first of `lsns` is of."""
+        return self.base or 1
+
+    @property
+    def last(self) -> int:
+        """The newest record."""
+        return self.first - 1 + len(self.lsns)
+
+    def rows(self, after: int, limit: int) -> Sequence[int]:
+        """The rows of the records after a sequence, at most `limit`, led by the row that they continue."""
+        return slice_of(self.lsns, after - (self.first - 1), limit)
+
+    def trim(self, through: int) -> None:
+        """Let the oldest go, but for the row that the next one continues."""
+        self.lsns = self.lsns[through - self.first :]
+        self.base = through
 
 
 @attrs.define
@@ -58,6 +81,12 @@ class Plan:
     """Streams that grow."""
     places: dict[str, tuple[int, int] | None] = attrs.field(factory=dict)
     """Documents that change: where the new version will be and its number, or None."""
+    trims: dict[str, int] = attrs.field(factory=dict)
+    """Streams whose oldest records go, and the newest of those."""
+    dropped: list[int] = attrs.field(factory=list)
+    """Rows of `log` that go."""
+    marks: list[tuple[int, int]] = attrs.field(factory=list)
+    """What is kept of that: streams' numbers, and the newest record that went."""
     last_log: int = 0
     """The last row of `log` with the plan."""
     last_document: int = 0
@@ -101,6 +130,8 @@ class Index:
         for change in changes:
             if isinstance(change, Append):
                 self._plan_append(plan, change)
+            elif isinstance(change, Trim):
+                self._plan_trim(plan, change)
             else:
                 self._plan_put(plan, change)
         return plan
@@ -126,12 +157,37 @@ class Index:
             tail.added.append(lsn)
         tail.length, tail.checksum, plan.last_log = length, checksum, lsn
 
+    def _plan_trim(self, plan: Plan, change: Trim) -> None:
+        self.check("stream", change.stream)
+        stream = self.streams.get(change.stream)
+        if stream is None:
+            self._plan_start(plan, change)
+            return
+        through, done = min(change.through, stream.last), plan.trims.get(change.stream, stream.base)
+        if through > done:
+            plan.trims[change.stream] = through
+            plan.dropped += stream.lsns[max(done, 1) - stream.first : through - stream.first]
+            plan.marks.append((stream.id, through))
+
+    def _plan_start(self, plan: Plan, change: Trim) -> None:
+        """A stream that begins in the middle, with an empty row for the first one to continue."""
+        if change.through < 1 or change.stream in plan.tails:
+            return
+        tail = Tail(0, change.through - 1, 0)
+        self._plan_name(plan, change.stream, tail)
+        plan.last_log += 1
+        tail.length, tail.checksum = change.through, record_checksum(tail.id, change.through, b"", 0)
+        plan.log += (plan.last_log, tail.id, tail.length, tail.checksum, b"")
+        tail.added.append(plan.last_log)
+        plan.trims[change.stream] = change.through
+        plan.marks.append((tail.id, change.through))
+
     def _tail(self, plan: Plan, name: str) -> Tail:
         self.check("stream", name)
         known = self.streams.get(name)
         if known is None:
             return Tail(0, 0, 0)
-        return Tail(known.id, len(known.lsns), known.checksum)
+        return Tail(known.id, known.last, known.checksum)
 
     def _plan_name(self, plan: Plan, name: str, tail: Tail) -> None:
         if not tail.id:
@@ -172,8 +228,12 @@ class Index:
             stream = self.streams.get(name)
             if stream is None:
                 stream = self.streams[name] = Stream(tail.id)
+                stream.base = plan.trims.get(name, 0)
             stream.lsns.extend(tail.added)
             stream.checksum = tail.checksum
+        for name, through in plan.trims.items():
+            if through > self.streams[name].base:
+                self.streams[name].trim(through)
         for key, place in plan.places.items():
             self.place(key, place)
         self.last_log, self.last_document = plan.last_log, plan.last_document
@@ -210,7 +270,7 @@ class Index:
         for stream in self.streams.values():
             if stream.lsns and stream.lsns[-1] >= first:
                 start = bisect_left(stream.lsns, first)
-                found.append(Run(stream.id, start + 1, stream.checksum, stream.lsns[start:]))
+                found.append(Run(stream.id, start + stream.first, stream.checksum, stream.lsns[start:]))
         return found
 
 

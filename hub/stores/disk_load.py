@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .damage import Damage
-from .disk_index import Index, Stream
+from .disk_index import Index, Plan, Stream
 from .disk_integrity import (
     Run,
     block_checksum,
@@ -28,6 +28,7 @@ CHUNK = 65_536
 # Blocks that are no part of the log's index: second copies of what would be lost with a row, and notes.
 DOCUMENTS, NAMES, DAMAGE, FLOOR, REBUILT = -1, -2, -3, -4, -5
 END = 128
+TRIMMED = -1000  # and below: one per trimmed stream, with the newest record that was let go
 Step = tuple[str, list[Any]]
 
 
@@ -50,6 +51,7 @@ class Loader:
         self._suspects: dict[int, str] = {}
         self._floor = 1
         self._rebuilt_at = -END
+        self._trimmed: dict[int, int] = {}
 
     def load(self) -> Index:
         """The whole index. Raises `sqlite3.Error` where the file cannot be read."""
@@ -58,6 +60,7 @@ class Loader:
         for run in runs:
             self._take_run(run)
         self._load_tail()
+        self._settle_trimmed()
         self._check_end()
         self._load_documents()
         self._check_counters()
@@ -92,7 +95,9 @@ class Loader:
         return runs
 
     def _take_note(self, number: int, last: int, body: bytes) -> None:
-        if number == DOCUMENTS:
+        if number <= TRIMMED:
+            self._trimmed[TRIMMED - number] = last
+        elif number == DOCUMENTS:
             self._keys = {int(lsn): key for lsn, key in json.loads(body).items()}
         elif number == NAMES:
             self._names = {int(stream): name for stream, name in json.loads(body).items()}
@@ -130,10 +135,24 @@ class Loader:
 
     def _take_run(self, run: Run) -> None:
         name, stream = self._stream(run.stream)
+        self._pass_over(stream, run.first)
         if run.first != len(stream.lsns) + 1:
             self._note("stream", name, f"record {len(stream.lsns) + 1} is missing")
         stream.lsns.extend(run.lsns)
         stream.checksum = run.checksum
+
+    def _pass_over(self, stream: Stream, sequence: int) -> None:
+        """What lies before a record may be missing where the stream was trimmed up to it, or further."""
+        if len(stream.lsns) + 1 < sequence <= self._trimmed.get(stream.id, 0):
+            stream.lsns.extend([0] * (sequence - len(stream.lsns) - 1))
+
+    def _settle_trimmed(self) -> None:
+        for number, through in self._trimmed.items():
+            name, stream = self._stream(number)
+            if through > len(stream.lsns):
+                self._note("stream", name, f"record {through}, up to which it was trimmed, is missing")
+            else:
+                stream.trim(through)
 
     def _load_tail(self) -> None:
         index = self.index
@@ -148,6 +167,7 @@ class Loader:
     def _take_row(self, lsn: int, number: int, sequence: int, checksum: int, body: bytes) -> bool:
         known = self._by_number.get(number)
         stream = known[1] if known else Stream(number)
+        self._pass_over(stream, sequence)
         if sequence == len(stream.lsns) + 1 and record_checksum(number, sequence, body, stream.checksum) == checksum:
             stream = self._stream(number)[1]
             stream.lsns.append(lsn)
@@ -256,6 +276,23 @@ def recount_steps(index: Index, tables: list[str]) -> list[Step]:
 def rebuilt_step(last_log: int) -> Step:
     """What keeps that the file was put together anew, and how far the log went then; -1 until that is known."""
     return _block(REBUILT, last_log, b"")
+
+
+def trim_steps(index: Index, plan: Plan) -> list[Step]:
+    """What lets the rows of a plan go. The index is written with it: what is newer than its last block has no gaps."""
+    marks = [_block(TRIMMED - number, through, b"") for number, through in plan.marks]
+    rows = f"[{','.join(map(str, plan.dropped))}]"
+    gone: Step = ("DELETE FROM log WHERE lsn IN (SELECT value FROM json_each(?))", [rows])
+    return [*index_steps(index), gone, *marks]
+
+
+def adopt_trims(connection: Connection, index: Index) -> None:
+    """Take over what was trimmed in a commit that the disk said had failed: it cannot be taken back either."""
+    streams = {stream.id: stream for stream in index.streams.values()}
+    for number, through in connection.execute("SELECT id,last FROM block WHERE id<=?", (TRIMMED,)).fetchall():
+        stream = streams.get(TRIMMED - number)
+        if stream is not None and stream.base < through <= stream.last:
+            stream.trim(through)
 
 
 def adopt_sweep(connection: Connection, index: Index) -> None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import trio
@@ -50,18 +52,31 @@ def no_time_passes() -> Iterator[None]:
 
     Any other clock is left alone.
     """
-    clock = trio.lowlevel.current_clock()
-    if not hasattr(clock, "autojump_threshold"):
-        yield
-        return
-    users, before = _held.get(clock, (0, clock.autojump_threshold))
-    _held[clock] = users + 1, before
-    clock.autojump_threshold = math.inf
+    let_time_pass = hold_time()
     try:
         yield
     finally:
-        users, before = _held.pop(clock)
-        if users > 1:
-            _held[clock] = users - 1, before
-        else:
-            clock.autojump_threshold = before
+        let_time_pass()
+
+
+def hold_time() -> Callable[[], None]:
+    """The same from now until the function that this returns is called."""
+    clock = trio.lowlevel.current_clock()
+    if not hasattr(clock, "autojump_threshold"):
+        return _nothing
+    users, before = _held.get(clock, (0, clock.autojump_threshold))
+    _held[clock] = users + 1, before
+    clock.autojump_threshold = math.inf
+    return partial(_let_time_pass, clock)
+
+
+def _let_time_pass(clock: Any) -> None:
+    users, before = _held.pop(clock)
+    if users > 1:
+        _held[clock] = users - 1, before
+    else:
+        clock.autojump_threshold = before
+
+
+def _nothing() -> None:
+    """A clock that does not jump needs no holding."""

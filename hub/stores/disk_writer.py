@@ -16,8 +16,10 @@ from .disk_file import FileLock, make_private
 from .disk_index import Index, Plan
 from .disk_load import (
     CHUNK,
+    TRIMMED,
     Step,
     adopt_sweep,
+    adopt_trims,
     copy_steps,
     damage_steps,
     floor_step,
@@ -25,6 +27,7 @@ from .disk_load import (
     load,
     rebuilt_step,
     recount_steps,
+    trim_steps,
 )
 from .disk_salvage import finish, rebuild
 from .disk_schema import (
@@ -130,10 +133,11 @@ class Writer:
     def close(self, index: Index) -> None:
         """Leave a file that opens quickly, and let go. A file that cannot be tidied is closed all the same."""
         try:
-            if self._connection is not None:
-                if (index.last_log, index.last_document) != self._clean_at:
-                    in_one_transaction(self._connection, [*index_steps(index), *copy_steps(index)])
-                checkpoint(self._connection)
+            if self._connection is None:
+                self._reconnect(index)  # which takes out what a failed commit may have left
+            if (index.last_log, index.last_document) != self._clean_at:
+                in_one_transaction(self._alive(), [*index_steps(index), *copy_steps(index)])
+            checkpoint(self._alive())
         except (*DISK_ERRORS, StoreError) as exc:
             _log.warning("%s was closed without its index being written: %s", self.path, exc)
         finally:
@@ -156,9 +160,10 @@ class Writer:
 
     # Commits.
 
-    def write(self, plan: Plan) -> None:
+    def write(self, plan: Plan, trimmed: Index | None = None) -> None:
         """Make a plan durable. Raises `StoreError` when it may be tried again, else `BrokenConnection`."""
         steps = [
+            *([] if trimmed is None else trim_steps(trimmed, plan)),
             *inserts("stream", STREAM_COLUMNS, plan.names),
             *inserts("log", LOG_COLUMNS, plan.log),
             *inserts("document", DOCUMENT_COLUMNS, plan.documents),
@@ -210,10 +215,12 @@ class Writer:
         try:
             checkpoint(connection)
             adopt_sweep(connection, index)
+            adopt_trims(connection, index)
             undo: list[Step] = [
                 ("DELETE FROM log WHERE lsn>?", [index.last_log]),
                 ("DELETE FROM document WHERE lsn>?", [index.last_document]),
                 ("DELETE FROM stream WHERE id>?", [index.last_stream]),
+                ("DELETE FROM block WHERE id<?", [TRIMMED - index.last_stream]),
                 *recount_steps(index, ["log", "document"]),
             ]
             undo += [rebuilt_step(index.last_log), *damage_steps(index)] if is_new else []

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import trio
 
 from ...mailbox.errors import ConflictError, StoreError
-from .protocol import Append, Change, Document, Put, Record
+from .protocol import Append, Change, Document, Put, Record, Trim
 
 
 class MemoryKnowledgeStore:
@@ -21,6 +21,7 @@ class MemoryKnowledgeStore:
     def __init__(self) -> None:
         self._streams: dict[str, list[bytes]] = {}
         self._documents: dict[str, Document] = {}
+        self._trimmed: dict[str, int] = {}
         self._users = 0
 
     async def open(self) -> None:
@@ -42,6 +43,8 @@ class MemoryKnowledgeStore:
         for change in changes:
             if type(change) is Append:
                 self._append(change)
+            elif type(change) is Trim:
+                self._trim(change)
             else:
                 self._put(change)  # type: ignore[arg-type]
 
@@ -51,10 +54,10 @@ class MemoryKnowledgeStore:
         for change in changes:
             if isinstance(change, Append):
                 length = lengths.get(change.stream, -1)
-                length = len(self._streams.get(change.stream, ())) if length < 0 else length
+                length = self._length(change.stream) if length < 0 else length
                 _fence(change, length)
                 lengths[change.stream] = length + len(change.bodies)
-            else:
+            elif isinstance(change, Put):
                 version = versions.get(change.key, self._version(change.key))
                 _swap(change, version)
                 versions[change.key] = 0 if change.body is None else version + 1
@@ -63,13 +66,23 @@ class MemoryKnowledgeStore:
         document = self._documents.get(key)
         return document.version if document else 0
 
+    def _length(self, name: str) -> int:
+        return self._trimmed.get(name, 0) + len(self._streams.get(name, ()))
+
+    def _trim(self, change: Trim) -> None:
+        base, stream = self._trimmed.get(change.stream, 0), self._streams.setdefault(change.stream, [])
+        through = min(change.through, base + len(stream)) if base or stream else change.through
+        if through > base:
+            del stream[: through - base]
+            self._trimmed[change.stream] = through
+
     def _append(self, change: Append) -> None:
         stream = self._streams.get(change.stream)
         if stream is None:
             _fence(change, 0)
             self._streams[change.stream] = [_exact(body) for body in change.bodies]
         else:
-            _fence(change, len(stream))
+            _fence(change, self._length(change.stream))
             stream.extend([_exact(body) for body in change.bodies])
 
     def _put(self, change: Put) -> None:
@@ -87,9 +100,10 @@ class MemoryKnowledgeStore:
 
     def read_nowait(self, stream: str, after: int = 0, limit: int | None = None) -> list[Record]:
         """Records after a sequence, oldest first."""
-        bodies = self._streams.get(stream, ())
-        end = len(bodies) if limit is None else min(len(bodies), after + limit)
-        return [Record(index + 1, bodies[index]) for index in range(max(after, 0), end)]
+        bodies, base = self._streams.get(stream, ()), self._trimmed.get(stream, 0) if self._trimmed else 0
+        first = max(after - base, 0)
+        end = len(bodies) if limit is None else min(len(bodies), first + limit)
+        return [Record(base + index + 1, bodies[index]) for index in range(first, end)]
 
     async def read(self, stream: str, after: int = 0, limit: int | None = None) -> list[Record]:
         """Records after a sequence, oldest first. If cancelled: nothing has changed."""
@@ -99,7 +113,12 @@ class MemoryKnowledgeStore:
     async def last(self, stream: str) -> int:
         """The newest record's sequence. If cancelled: nothing has changed."""
         await trio.lowlevel.checkpoint()
-        return len(self._streams.get(stream, ()))
+        return self._length(stream)
+
+    async def streams(self, prefix: str = "") -> list[str]:
+        """The names of all streams under a prefix, in order. If cancelled: nothing has changed."""
+        await trio.lowlevel.checkpoint()
+        return sorted(name for name, bodies in self._streams.items() if bodies and name.startswith(prefix))
 
     async def get(self, key: str) -> Document | None:
         """One document. If cancelled: nothing has changed."""

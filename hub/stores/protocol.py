@@ -6,7 +6,7 @@ off a second writer. A document is a key with bytes and a version; a put may nam
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import attrs
@@ -56,7 +56,20 @@ class Put:
     """The version that it must have (0: it must not exist); None writes whatever there is."""
 
 
-Change = Append | Put
+@attrs.frozen
+class Trim:
+    """Let the oldest records of a stream go, for good: they are kept elsewhere. The numbering goes on as before.
+
+    A stream that is not there comes into being, empty, with `through` as the number of its newest record.
+    """
+
+    stream: str
+    """Which stream."""
+    through: int
+    """The newest record to let go; beyond the end, all that are durable go."""
+
+
+Change = Append | Put | Trim
 
 
 @runtime_checkable
@@ -101,3 +114,15 @@ class NowaitStore(Protocol):
 
     def read_nowait(self, stream: str, after: int = 0, limit: int | None = None) -> list[Record]:
         """As `read`."""
+
+
+@runtime_checkable
+class BeginningStore(Protocol):
+    """A store with a thread of its own offers this as well; the hub's log writer then spares a turn of trio's loop."""
+
+    def begin_commit(self, changes: Sequence[Change], done: Callable[[Exception | None], None]) -> bool:
+        """Begin a commit, or return False where `commit` is needed for it.
+
+        Raises as `commit` does for an expectation that does not hold. Once begun it is finished, whoever is cancelled;
+        `done`, which must not raise, is called with its outcome in a later turn of trio's loop.
+        """

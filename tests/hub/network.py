@@ -18,8 +18,7 @@ from agorio.actors.sessions.lifecycle import begin, fold, snapshot
 from agorio.actors.sessions.metadata import SessionMetadata
 from agorio.actors.sessions.operations import Operation, Register, Registered
 from agorio.hub.hub import Hub
-from agorio.hub.records import from_bytes
-from agorio.hub.sessions import StoredSession
+from agorio.hub.records import StoredSession, from_bytes
 from agorio.hub.stores.protocol import KnowledgeStore
 from agorio.mailbox.codec import decode_envelope
 from agorio.mailbox.envelope import Envelope

@@ -179,6 +179,10 @@ def closed_calls(hub: Hub) -> dict[str, Callable[[], Any]]:
         "register_expectation": partial(hub.register_expectation, "mine", print),  # type: ignore[arg-type]
         "register_reaction": partial(hub.register_reaction, "mine", print),
         "detach": partial(hub.detach, "x"),
+        "redeliver": partial(hub.redeliver, 1),
+        "budget": partial(hub.budget, "x"),
+        "park_agent": partial(hub.park_agent, "x"),
+        "resume_agent": partial(hub.resume_agent, "x"),
         "_ttl_tick": hub._ttl_tick,
         "_expectation_tick": hub._expectation_tick,
         "accept_link": partial(hub.accept_link, None),  # type: ignore[arg-type]

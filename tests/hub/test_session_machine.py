@@ -24,8 +24,7 @@ from agorio.actors.sessions.metadata import SessionMetadata
 from agorio.actors.sessions.rule import InboxBlock, RateBlock, Rule
 from agorio.hub.hub import Hub
 from agorio.hub.inbox import Redelivery
-from agorio.hub.records import from_bytes
-from agorio.hub.sessions import StoredSession
+from agorio.hub.records import StoredSession, from_bytes
 from agorio.hub.stores.memory import MemoryKnowledgeStore
 from agorio.hub.stores.protocol import KnowledgeStore
 from agorio.mailbox.codec import decode_envelope
@@ -254,8 +253,9 @@ class HubMachine(TrioStateMachine):
             return
         for entry in self.hub._open_services().directory:
             assert entry.inbox.pending == entry.inbox.desk.counted()
-            live = [cell for cell in self.hub._open_services().sessions.cells() if not cell.live.terminal]
-            assert entry.open_sessions == sum(cell.setup.creator_id == entry.agent_id for cell in live)
+            sessions = self.hub._open_services().sessions
+            live = [one for one in sessions.everything() if not one.is_terminal]
+            assert entry.open_sessions == sum(one.participants[0] == entry.agent_id for one in live)
 
     async def shutdown(self) -> None:
         if not hasattr(self, "hub"):

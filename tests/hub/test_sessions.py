@@ -325,11 +325,14 @@ async def test_one_unreadable_session_is_set_aside_and_the_rest_works(open_netwo
         await fine.send("hello")
         store = net.store
     async with open_network(store, adapters=[Stricter()]) as net:
+        with pytest.raises(QuarantinedError, match="notebook"):
+            await net.hub.get_session(odd.session_id)
+        with pytest.raises(QuarantinedError, match="set aside"):
+            await net.hub.get_session(odd.session_id)
         health = net.hub.health()
         assert health.status == "degraded"
         assert odd.session_id in health.quarantined
-        with pytest.raises(QuarantinedError, match="notebook"):
-            await net.hub.get_session(odd.session_id)
+        assert [r.what for r in await net.audit("quarantined")] == [f"session {odd.session_id}"]
         assert await net.texts(odd.session_id) == ["note"], "its log can be read all the same"
         assert (await net.hub.get_session(fine.session_id)).state == "active"
         assert net.pending("bob") == 1

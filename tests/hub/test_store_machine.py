@@ -38,7 +38,7 @@ class Model:
                 if change.expected not in (None, len(stream)):
                     return False
                 stream.extend(change.bodies)
-            else:
+            elif isinstance(change, Put):
                 version = documents.get(change.key, (0, b""))[0]
                 if change.expected not in (None, version):
                     return False

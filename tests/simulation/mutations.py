@@ -14,7 +14,7 @@ import trio
 
 from agorio.actors.agents.inbound import Inbound
 from agorio.actors.runtime.cell import Cell
-from agorio.actors.sessions import lifecycle
+from agorio.actors.sessions import judging, lifecycle
 from agorio.actors.sessions.rule import Rule
 from agorio.hub import (
     connections,
@@ -82,13 +82,13 @@ def the_live_state_is_not_the_fold(patch: pytest.MonkeyPatch) -> None:
 
 @breaks("nobody_out_of_turn")
 def nobody_is_judged(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(lifecycle, "judge", lambda live, adapter, envelope: envelope.audience)
+    patch.setattr(judging, "judge", lambda live, adapter, envelope: envelope.audience)
 
 
 @breaks("terminal_never_changes")
 def closed_sessions_go_on(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(lifecycle, "check_open", lambda live, now: None)
-    patch.setattr(lifecycle, "judge", lambda live, adapter, envelope: envelope.audience)
+    patch.setattr(judging, "check_open", lambda live, now: None)
+    patch.setattr(judging, "judge", lambda live, adapter, envelope: envelope.audience)
     patch.setitem(lifecycle.TRANSITIONS, (lifecycle.CLOSED, lifecycle.CONTENT), lifecycle.CLOSED)
 
 
@@ -204,7 +204,7 @@ def capabilities_stay(patch: pytest.MonkeyPatch) -> None:
 
 @breaks("open_sessions_counted")
 def sessions_stay_charged(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(sessions.Sessions, "_ended", lambda self, cell: None)
+    patch.setattr(sessions.Sessions, "no_longer_open", lambda self, cell: None)
 
 
 @breaks("open_tasks_counted", soonest=3)

@@ -114,16 +114,31 @@ async def test_a_damaged_session_is_set_aside_and_the_rest_works(path: Path) -> 
             await session.send("hello")
     damage(path, first.session_id)
     async with hub_on(DiskKnowledgeStore(path)) as (hub, hc):
-        assert any(first.session_id in name for name in hub.health().quarantined)
-        assert hub.health().status == "degraded"
         with pytest.raises(QuarantinedError):
             await hub.read_wal(first.session_id)
+        assert any(first.session_id in name for name in hub.health().quarantined)
+        assert hub.health().status == "degraded"
         alice = await agent(hc, "alice")
         await hc.register(echo, Passport("bob"), handler=Inbox().handle, attach=True)
         text = Envelope(second.session_id, alice.agent_id, None, EV_TEXT, {"text": "still here"})
         assert (await alice.send_envelope(text)).sequence
         third = await alice.open("conversation", "bob")
         await third.send("new")
+
+
+async def test_damage_that_is_found_later_shows_in_the_health(path: Path) -> None:
+    store = DiskKnowledgeStore(path)
+    async with hub_on(store) as (hub, hc):
+        await hc.register(echo, Passport("bob"), handler=Inbox().handle)
+        session = await (await agent(hc, "alice")).open("conversation", "bob")
+        await session.send("hello")
+        assert hub.health().status == "ok"
+        damage(path, session.session_id)
+        with pytest.raises(QuarantinedError):
+            await hub.read_wal(session.session_id)
+        health = hub.health()
+        assert health.quarantined == (f"stream session/{session.session_id}",)
+        assert (health.status, health.reasons) == ("degraded", (f"{health.quarantined[0]} is set aside",))
 
 
 def damage(path: Path, session_id: str) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from agorio.hub.stores import disk_schema
 from agorio.hub.stores.disk import DiskKnowledgeStore
+from agorio.hub.stores.memory import MemoryKnowledgeStore
 from agorio.hub.stores.protocol import Append, Put
 from agorio.mailbox.errors import InvalidInput, StoreError
 from tests.store.conftest import OpenDisk
@@ -222,3 +223,14 @@ async def test_the_interpreters_patience_is_put_back(opened: OpenDisk, path: Pat
     async with opened(), opened(path.with_name("second.db")):
         assert sys.getswitchinterval() < before
     assert sys.getswitchinterval() == before
+
+
+@pytest.mark.parametrize("kind", ["disk", "memory"])
+async def test_the_names_of_streams(path: Path, kind: str) -> None:
+    store = DiskKnowledgeStore(path) if kind == "disk" else MemoryKnowledgeStore()
+    await store.open()
+    await store.commit([Append(name, (b"1",)) for name in ("session/b", "audit", "session/a")])
+    await store.commit([Append("nothing", ())])
+    assert await store.streams() == ["audit", "session/a", "session/b"]
+    assert await store.streams("session/") == ["session/a", "session/b"]
+    await store.close()

@@ -13,7 +13,7 @@ from agorio.actors.sessions.identity import ObservedStat, Passport, Resume
 from agorio.actors.sessions.tasks import TaskState
 from agorio.hub.hub import Hub
 from agorio.hub.stores.memory import MemoryKnowledgeStore
-from agorio.hub.stores.protocol import Append, Change, KnowledgeStore, Put
+from agorio.hub.stores.protocol import Change, KnowledgeStore, Put
 from agorio.hub.track_records import MAX_CAPABILITIES
 from agorio.mailbox.envelope import Envelope
 from agorio.mailbox.errors import InvalidInput, StoreError
@@ -143,7 +143,7 @@ async def test_the_end_is_one_commit() -> None:
             self.commits: list[set[str]] = []
 
         def commit_nowait(self, changes: Sequence[Change]) -> None:
-            self.commits.append({c.stream if isinstance(c, Append) else c.key for c in changes})
+            self.commits.append({c.key if isinstance(c, Put) else c.stream for c in changes})
             super().commit_nowait(changes)
 
     store = Recording()

@@ -9,7 +9,7 @@ import trio.testing
 from agorio.mailbox.errors import HubClosedError, LinkClosed
 from agorio.transports.frames import Frame, PingFrame, PongFrame
 from agorio.transports.link import Link, LinkClient, LinkEndpoint
-from agorio.transports.local import TO_CLIENT, TO_HUB, LocalLink, LocalLinkClient
+from agorio.transports.local import TO_CLIENT, TO_HUB, LocalLink, LocalLinkClient, LocalLinkEndpoint
 
 
 class Host:
@@ -170,3 +170,123 @@ async def test_a_reader_lets_others_run() -> None:
                 break
         nursery.cancel_scope.cancel()
     assert turns >= 2
+
+
+async def attended(said: list[int]) -> tuple[LocalLinkClient, LocalLinkEndpoint, list[int]]:
+    """Both ends with readers that sleep, and what each has been given at once."""
+    client, endpoint = await connected()
+    heard: list[int] = []
+    assert isinstance(endpoint, LocalLinkEndpoint)
+
+    def hub_acts(frame: Frame) -> None:
+        assert isinstance(frame, PingFrame)
+        said.append(frame.nonce)
+        endpoint.send_nowait(PongFrame(frame.nonce))
+        endpoint.send_nowait(PongFrame(-frame.nonce))
+
+    endpoint.attend(hub_acts)
+    client.attend(lambda frame: heard.append(frame.nonce))  # type: ignore[union-attr]
+    return client, endpoint, heard
+
+
+async def test_an_idle_hub_acts_before_the_send_returns(nursery: trio.Nursery) -> None:
+    said: list[int] = []
+    client, endpoint, heard = await attended(said)
+    queued: list[Frame] = []
+    nursery.start_soon(collect, endpoint.frames(), queued)
+    nursery.start_soon(collect, client.frames(), queued)
+    await trio.testing.wait_all_tasks_blocked()
+    await client.send_frame(PingFrame(1))
+    await client.send_frame(PingFrame(2))
+    assert said == [1, 2]
+    assert heard == [1, -1, 2, -2]
+    await trio.testing.wait_all_tasks_blocked()
+    assert queued == []
+    await client.close()
+
+
+async def test_nothing_overtakes_what_is_queued(nursery: trio.Nursery) -> None:
+    said: list[int] = []
+    client, endpoint, heard = await attended(said)
+    await client.send_frame(PingFrame(1))  # nobody reads yet
+    await client.send_frame(PingFrame(2))
+    assert said == []
+    queued: list[Frame] = []
+    nursery.start_soon(collect, endpoint.frames(), queued)
+    await trio.testing.wait_all_tasks_blocked()
+    await client.send_frame(PingFrame(3))
+    assert queued == [PingFrame(1), PingFrame(2)]
+    assert said == [3]
+    assert heard == []  # the client does not read: what is for it waits
+    nursery.start_soon(collect, client.frames(), queued)
+    await trio.testing.wait_all_tasks_blocked()
+    assert queued[2:] == [PongFrame(3), PongFrame(-3)]
+    await client.close()
+
+
+async def test_the_last_words_of_a_hub_that_closes_are_read(nursery: trio.Nursery) -> None:
+    client, endpoint = await connected()
+    assert isinstance(endpoint, LocalLinkEndpoint)
+
+    def say_goodbye(frame: Frame) -> None:
+        endpoint.send_nowait(PongFrame(99))
+        endpoint.close_nowait("enough")
+
+    endpoint.attend(say_goodbye)
+    queued: list[Frame] = []
+    nursery.start_soon(collect, endpoint.frames(), queued)
+    nursery.start_soon(collect, client.frames(), queued)
+    await trio.testing.wait_all_tasks_blocked()
+    await client.send_frame(PingFrame(1))
+    await trio.testing.wait_all_tasks_blocked()
+    assert queued == [PongFrame(99)]
+    with pytest.raises(LinkClosed):
+        await client.send_frame(PingFrame(2))
+
+
+async def test_a_client_that_fails_fails_in_its_reader_and_not_in_the_sender(nursery: trio.Nursery) -> None:
+    client, endpoint = await connected()
+    assert isinstance(endpoint, LocalLinkEndpoint)
+    endpoint.attend(lambda frame: endpoint.send_nowait(PongFrame(13)))
+
+    def fail(frame: Frame) -> None:
+        raise ZeroDivisionError
+
+    client.attend(fail)
+    failures: list[BaseException] = []
+
+    async def read() -> None:
+        try:
+            await collect(client.frames(), [])
+        except ZeroDivisionError as exc:
+            failures.append(exc)
+
+    nursery.start_soon(collect, endpoint.frames(), [])
+    nursery.start_soon(read)
+    await trio.testing.wait_all_tasks_blocked()
+    await client.send_frame(PingFrame(1))
+    await trio.testing.wait_all_tasks_blocked()
+    assert len(failures) == 1
+    await client.close()
+
+
+async def test_who_only_sends_lets_others_run(nursery: trio.Nursery) -> None:
+    said: list[int] = []
+    client, endpoint, _ = await attended(said)
+    nursery.start_soon(collect, endpoint.frames(), [])
+    nursery.start_soon(collect, client.frames(), [])
+    await trio.testing.wait_all_tasks_blocked()
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while not endpoint.close_reason:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    nursery.start_soon(other)
+    for number in range(1_000):
+        await client.send_frame(PingFrame(number))
+    assert len(said) == 1_000
+    assert turns > 10
+    endpoint.close_nowait("over")

@@ -228,6 +228,15 @@ json_values = st.recursive(
 )
 
 
+@pytest.mark.parametrize("frame", FRAMES, ids=lambda frame: type(frame).__name__)
+def test_the_quick_way_and_the_careful_one_read_the_same(frame: f.Frame) -> None:
+    one = CODEC.encode(frame)
+    together = b"[" + one + b"," + one + b"]"
+    one_by_one = b"[" + one + b',{"kind":"nothing"},' + one + b"]"
+    careful = [item for item in CODEC.decode(one_by_one) if not isinstance(item, Unreadable)]
+    assert CODEC.decode(together) == careful == [frame, frame]
+
+
 @given(st.binary(max_size=200) | st.text(max_size=200))
 def test_fuzz_bytes(message: bytes | str) -> None:
     assert all(isinstance(item, Unreadable) for item in CODEC.decode(message))

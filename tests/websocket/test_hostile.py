@@ -292,6 +292,7 @@ async def test_frames_that_come_with_the_handshake_wait_for_nobody() -> None:
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "open_session": {"creator_id": "{bob}", "type": "conversation", "participants": ["alice"]},
+    "report_usage": {"tokens": 1},
     "report_turn_failure": {"envelope_id": "e", "exc_type": "x", "exc_message": "y"},
     "observe_task": {"request": {"spec": {"title": "t"}}},
     "update_task": {"event_type": "ag2.task.progress", "event_data": {}},
@@ -406,4 +407,14 @@ async def test_too_many_questions_at_once() -> None:
         await peer.say(text({"kind": "ping", "nonce": 8}))
         await peer.until(b'"nonce":8')
         assert peer.received.count(b"rate_limited") >= 300
+        await stage.check()
+
+
+async def test_a_message_of_many_frames_leaves_everybody_else_their_turn() -> None:
+    async with scene() as stage:
+        peer = await stage.greeted()
+        await peer.say(text(*[{"kind": "ping", "nonce": number} for number in range(1, 301)]))
+        answer = await peer.until(b'"nonce":300}')
+        # Answers are written while later frames of the same message still wait.
+        assert answer.count(b'[{"kind":"pong"') > 1
         await stage.check()

@@ -28,6 +28,8 @@ class SessionAdapter:
     """
 
     manifest: Manifest
+    state_format: int = 1
+    """Raised when `save_state` writes something else than before, or `fold` comes to another state."""
 
     def validate_create(self, setup: SessionSetup) -> None:
         """Refuse an opening: raise `InvalidInput` or `GraphError`. The participants' number is checked already."""
@@ -62,12 +64,26 @@ class SessionAdapter:
         """The session's context variables; empty where the type has none."""
         return EMPTY
 
+    def save_state(self, state: Any) -> Any:
+        """The state as JSON values, so that a snapshot spares folding a long log; None where the type has no such form.
+
+        A type that saves its state raises `state_format` or its manifest's version whenever its rules change.
+        """
+        return None
+
+    def load_state(self, setup: SessionSetup, saved: Any) -> Any:
+        """The state that `save_state` gave. Whatever this raises leads to a fold of the whole log."""
+        raise NotImplementedError
+
     def resolve_knobs(self, knobs: Mapping[str, Any], resolve: Callable[[str], str]) -> dict[str, Any]:
         """The knobs with agents that they name, by name or id, replaced by their ids."""
         return dict(knobs)
 
     def render(self, envelope: Envelope) -> str:
         """The envelope as text for a reader; empty where it says nothing to one."""
+        if envelope.event_type == EV_HANDOFF and not envelope.text:
+            reason = envelope.event_data.get("reason")
+            return f"[Handed off] {reason}" if isinstance(reason, str) and reason else "[Handed off]"
         return envelope.text if envelope.event_type in (EV_TEXT, EV_HANDOFF) else ""
 
 

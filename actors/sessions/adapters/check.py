@@ -6,6 +6,7 @@ be repeatable, or a restart would find another session than the one that was liv
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -176,11 +177,19 @@ class _Play:
         if attrs.has(kind) and attrs.fields(kind):
             _require(_is_frozen(self.state), self._say(f"{kind.__name__} is not frozen; use attrs.frozen"))
         self._same(self.state, pickle.loads(pickle.dumps(self.state)), "the state does not equal its own copy")
+        self._check_saved()
         reason = self.adapter.auto_close_reason(self.state)
         _require(
             reason is None or (isinstance(reason, str) and reason != ""),
             self._say(f"auto_close_reason gave {reason!r}"),
         )
+
+    def _check_saved(self) -> None:
+        """A snapshot of the state, through the JSON that a store keeps, is the state."""
+        saved = self.adapter.save_state(self.state)
+        if saved is not None:
+            loaded = self.adapter.load_state(self.setup, json.loads(json.dumps(saved)))
+            self._same(self.state, loaded, "the state is not what was saved of it")
 
     def _check_turns(self) -> None:
         """Whoever is expected may speak, and nobody else."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 
 from ....mailbox.envelope import Envelope
 from ..metadata import Expectation, Manifest, ParticipantSchema, SessionSetup
 from .base import SessionAdapter, is_text, require_text, wrong_turn
+from .saving import load_record, save_record
 
 
 @attrs.frozen
@@ -36,6 +39,12 @@ class ConsultingAdapter(SessionAdapter):
 
     def initial_state(self, setup: SessionSetup) -> ConsultingState:
         return ConsultingState(setup.creator_id, setup.invitees[0])
+
+    def save_state(self, state: ConsultingState) -> Any:
+        return save_record(state)
+
+    def load_state(self, setup: SessionSetup, saved: Any) -> ConsultingState:
+        return load_record(ConsultingState, saved)
 
     def validate_send(self, state: ConsultingState, envelope: Envelope) -> None:
         require_text(envelope)

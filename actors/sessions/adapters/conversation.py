@@ -10,6 +10,7 @@ from ....mailbox.envelope import Envelope
 from ....mailbox.errors import InvalidInput, TurnError
 from ..metadata import Expectation, Manifest, ParticipantSchema, SessionSetup
 from .base import SessionAdapter, Speaker, is_text, require_text
+from .saving import load_record, save_record
 
 
 @attrs.frozen
@@ -45,6 +46,12 @@ class ConversationAdapter(SessionAdapter):
     def initial_state(self, setup: SessionSetup) -> ConversationState:
         limit = setup.knobs.get("max_turns")
         return _UNLIMITED if limit is None else ConversationState(_UNSAID, limit)
+
+    def save_state(self, state: ConversationState) -> Any:
+        return save_record(state)
+
+    def load_state(self, setup: SessionSetup, saved: Any) -> ConversationState:
+        return load_record(ConversationState, saved)
 
     def validate_send(self, state: ConversationState, envelope: Envelope) -> None:
         require_text(envelope)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 
 from ....mailbox.envelope import Envelope
@@ -10,6 +12,7 @@ from ....mailbox.events import EV_HANDOFF, EV_PACKET, EV_TURN_SKIPPED
 from ..handoff import read_handoff, read_packet, render_routed
 from ..metadata import Expectation, Manifest, ParticipantSchema, SessionSetup
 from .base import SessionAdapter, is_text, require_text, wrong_turn
+from .saving import load_record, save_record
 from .turns import ALL_SILENT, Attendance, limit_knob, read_skip
 
 ORDERINGS = ("round_robin",)
@@ -69,6 +72,12 @@ class DiscussionAdapter(SessionAdapter):
             max_turns=limit_knob(setup, "max_turns"),
             max_rounds=limit_knob(setup, "max_rounds"),
         )
+
+    def save_state(self, state: DiscussionState) -> Any:
+        return save_record(state)
+
+    def load_state(self, setup: SessionSetup, saved: Any) -> DiscussionState:
+        return load_record(DiscussionState, saved)
 
     def validate_send(self, state: DiscussionState, envelope: Envelope) -> None:
         require_text(envelope)

@@ -27,6 +27,7 @@ from ..handoff import (
 )
 from ..metadata import Expectation, Manifest, ParticipantSchema, SessionSetup
 from .base import SessionAdapter, is_text, require_text, wrong_turn
+from .saving import load_record, save_record
 from .turns import ALL_SILENT, Attendance, read_skip
 
 CONTEXT_WRITERS = ("anyone", "speaker")
@@ -107,6 +108,12 @@ class WorkflowAdapter(SessionAdapter):
             context=_first_context(setup),
             context_writers=writers,
         )
+
+    def save_state(self, state: WorkflowState) -> Any:
+        return save_record(state, without=("graph",))
+
+    def load_state(self, setup: SessionSetup, saved: Any) -> WorkflowState:
+        return load_record(WorkflowState, saved, graph=self.initial_state(setup).graph)
 
     def validate_send(self, state: WorkflowState, envelope: Envelope) -> None:
         require_text(envelope)

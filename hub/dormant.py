@@ -1,0 +1,145 @@
+"""What is known of an open session that nobody has touched since the hub was opened: two small documents, no fold.
+
+The outline is written when a session is opened and never changes. The bookmark says where the session stands: it is
+written lazily, so it may be older than the log. Then its sequence is below the log's, and the session is folded at once
+instead: neither is ever trusted over the log.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import attrs
+import msgspec
+
+from ..actors.sessions.expectations import EVALUATORS, seconds_of
+from ..actors.sessions.lifecycle import Live
+from ..actors.sessions.metadata import TERMINAL, SessionSetup, SessionState
+from ..mailbox.errors import AgorioError, QuarantinedError
+from .session import SessionCell
+from .session_log import Cursors, SessionLog
+
+Woken = Callable[[SessionCell | None, AgorioError | None], None]
+
+
+@attrs.frozen
+class Outline:
+    """What was fixed when the session was opened, as far as it must be known without reading its setup."""
+
+    participants: tuple[str, ...]
+    """The members' ids, the creator first."""
+    expires_at: float | None = None
+    """Seconds since 1970 at which its TTL ends."""
+    least: float | None = None
+    """The shortest of its expectations in seconds; None where it has none."""
+    is_custom: bool = False
+    """Whether it has expectations of the program's own, which a program may come to know later."""
+
+    def to_bytes(self) -> bytes:
+        """As JSON; ten thousand of them may lie in a store in memory."""
+        return msgspec.json.encode([self.expires_at, self.least, self.is_custom, *self.participants])
+
+
+def outline_of(setup: SessionSetup) -> Outline:
+    """The outline of a session."""
+    seconds = [seconds_of(one) for one in setup.expectations if one.name in EVALUATORS]
+    is_custom = len(seconds) < len(setup.expectations)
+    return Outline(setup.participants, setup.expires_at, min(seconds, default=None), is_custom)
+
+
+def outline_from_bytes(body: bytes) -> Outline | None:
+    """A stored outline; None where there is none that can be read, as in a store of an older hub."""
+    try:
+        expires_at, least, is_custom, *participants = msgspec.json.decode(body, type=list[float | str | bool | None])
+    except (msgspec.MsgspecError, ValueError):
+        return None
+    if isinstance(expires_at, str) or isinstance(least, str) or not participants:
+        return None
+    return Outline(tuple(map(str, participants)), expires_at, least, bool(is_custom))
+
+
+@attrs.frozen
+class Bookmark:
+    """Where a session stands, who has handled what, and what is due."""
+
+    cursors: Cursors
+    """As in `SessionLog`."""
+    sequence: int = 0
+    """The newest envelope's; what the bookmark says holds for a log that ends there."""
+    newest_id: str = ""
+    """The newest envelope's id."""
+    state: SessionState = SessionState.PENDING
+    """Where it is in its life."""
+    is_quiet: bool = False
+    """Whether everybody has handled everything."""
+    due: float | None = None
+    """No expectation fires before this instant; None where nobody is waited for."""
+    tasks: int = 0
+    """How many tasks are running."""
+    departed: tuple[str, ...] = ()
+    """Members that were unregistered."""
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the session has ended for good."""
+        return self.state in TERMINAL
+
+    def to_bytes(self) -> bytes:
+        """As JSON."""
+        return msgspec.json.encode(self)
+
+
+def bookmark_of(live: Live, log: SessionLog, due: float | None) -> Bookmark:
+    """The bookmark of a session in memory."""
+    return Bookmark(
+        cursors=log.cursors(),
+        sequence=live.sequence,
+        newest_id=log.newest_id,
+        state=live.state,
+        is_quiet=not log.unsettled,
+        due=None if due is None or math.isinf(due) else due,
+        tasks=len(live.tasks),
+        departed=live.departed,
+    )
+
+
+def bookmark_from_bytes(body: bytes) -> Bookmark:
+    """A stored bookmark; of an older hub it is the bare cursors, and of sequence 0. Raises `QuarantinedError`."""
+    try:
+        return msgspec.json.decode(body, type=Bookmark)
+    except msgspec.MsgspecError:
+        try:
+            return Bookmark(msgspec.json.decode(body, type=Cursors))
+        except msgspec.MsgspecError as exc:
+            raise QuarantinedError(f"a stored bookmark is unreadable: {exc}") from exc
+
+
+@attrs.define(eq=False)
+class Dormant:
+    """An open session, or an ended one with mail that is not handled, that is not folded."""
+
+    session_id: str
+    """The session."""
+    participants: tuple[str, ...]
+    """The members' ids, the creator first."""
+    mark: Bookmark
+    """Where it stands; its cursors are out of date as soon as somebody handles something."""
+    log: SessionLog
+    """Who has handled what."""
+    waiting: list[Woken] = attrs.field(factory=list)
+    """Whoever waits for the fold."""
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether it has ended for good."""
+        return self.mark.is_terminal
+
+    @property
+    def settled(self) -> bool:
+        """Whether it has ended and everybody has handled everything."""
+        return self.is_terminal and not self.log.unsettled
+
+    def bookmark(self) -> Bookmark:
+        """The bookmark as of now: only receipts can have come."""
+        return attrs.evolve(self.mark, cursors=self.log.cursors(), is_quiet=not self.log.unsettled)
