@@ -27,6 +27,7 @@ CHUNKS = 12
 SHORT = Limits(steps=20)
 # The seeds of the table in docs/simulation.md: each of them has found a bug.
 FOUND = (9, 21, 24, 103, 117, 186, 194, 1044, 1054, 1076, 1180, 1247, 20097)
+FOUND_SHORT = (40201,)
 
 
 @functools.cache
@@ -47,6 +48,11 @@ def test_no_seed_breaks_a_promise(number: int, record_property: Callable[[str, o
 @pytest.mark.parametrize("seed", FOUND)
 def test_what_was_found_once_is_not_found_again(seed: int) -> None:
     simulate(mixed, seed).check()
+
+
+@pytest.mark.parametrize("seed", FOUND_SHORT)
+def test_what_a_short_run_has_found_is_not_found_again(seed: int) -> None:
+    simulate(mixed, seed, SHORT).check()
 
 
 @pytest.mark.slow
