@@ -71,7 +71,7 @@ class Sessions(SessionTable):
         super().__init__(writer.store, directory, adapters, Snapshots(writer.store, writer))
         self._writer = writer
         self._audit = audit
-        self._clock = clock
+        self.clock = clock
         self._mint = mint
         self._governance = governance
         self._on_envelope = on_envelope
@@ -90,7 +90,7 @@ class Sessions(SessionTable):
         self._governance.check_open(setup, creator, invitees)
         live = begin(setup, adapter)
         cell = SessionCell(live, live, adapter, SessionLog())
-        result = step(live, adapter, Invite(), self._clock.time(), self._mint)
+        result = step(live, adapter, Invite(), self.clock.time(), self._mint)
         record = self._audit.record(
             AUDIT_KIND_SESSION_CREATED,
             session_id=setup.session_id,
@@ -122,7 +122,7 @@ class Sessions(SessionTable):
         if envelope.event_type in ROUTED:
             envelope = self._resolved(envelope)
         post = Post(envelope) if envelope.event_type not in TASK_EVENTS else self.tasks.admit(cell, envelope, sender)
-        result = step(cell.tail, cell.adapter, post, self._clock.time(), self._mint)
+        result = step(cell.tail, cell.adapter, post, self.clock.time(), self._mint)
         if not result.envelopes:
             answer(envelope, None, True)
             return
@@ -172,7 +172,7 @@ class Sessions(SessionTable):
         audits: tuple[AuditRecord, ...] = (),
     ) -> None:
         """The hub's own step: close, expire, skip, note, depart. Raises its refusal. Audits come in the same commit."""
-        result = step(cell.tail, cell.adapter, command, self._clock.time(), self._mint)
+        result = step(cell.tail, cell.adapter, command, self.clock.time(), self._mint)
         if result.envelopes:
             self._commit(cell, Work(result, cell.append_of(result), audits=audits, done=done))
         elif done is not None:

@@ -89,6 +89,9 @@ async def _end_if_late(sessions: Sessions, session_id: str, now: float) -> bool:
     if cell.live.terminal:
         return False
     setup, is_ending = cell.setup, cell.tail.terminal
+    if sessions.clock.time() < now:  # it was set back while the session was read
+        sessions.deadlines.add(now + SOON, session_id)
+        return False
 
     def done(error: AgorioError | None) -> None:
         if error is not None:  # the store refused, which may be over at the next sweep

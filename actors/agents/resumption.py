@@ -160,7 +160,9 @@ class Ledger:
         asked = self._open.pop(frame.request_id, None)
         params = asked.params if isinstance(asked, f.RequestFrame) else None
         if isinstance(params, ops.Register):
-            self.identities[frame.result.agent_id] = attrs.evolve(params, attach=True)
+            # As the hub has it by then: what was declared at first may have been changed since, by an operator as well.
+            again = attrs.evolve(params, attach=True, rule=None, resume=None, skill_md=None)
+            self.identities[frame.result.agent_id] = again
         elif isinstance(params, ops.Unregister):
             self.identities.pop(params.agent_id, None)
         elif isinstance(params, ops.SetWindow) and params.agent_id in self.identities:
