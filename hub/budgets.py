@@ -233,7 +233,7 @@ class Budgets:
         cell, entry = self._services.sessions.resident(session_id), self._services.directory.get(agent_id)
         if cell is not None and entry is not None:
             cell.spent = {**(cell.spent or {}), agent_id: account}
-            if account.parked is not None:
+            if account.parked is not None and not cell.live.terminal:
                 entry.inbox.park(session_id)
 
     def gone(self, entry: Entry) -> None:

@@ -166,7 +166,7 @@ def _resume(commands: Commands) -> None:
 
 
 def _follow(parser: argparse.ArgumentParser, end: str) -> None:
-    parser.add_argument("-f", "--follow", action="store_true", help=f"go on {end}; a hub may have the store open")
+    parser.add_argument("--follow", "-f", action="store_true", help=f"go on {end}; a hub may have the store open")
 
 
 def _archive(parser: argparse.ArgumentParser) -> None:
