@@ -141,6 +141,7 @@ from .hub.hub import Hub
 from .hub.inbox import Redelivery
 from .hub.listeners import Listener, Subscribed
 from .hub.report import Health, HubStatistics
+from .hub.retention import Retention
 from .hub.stores.check import check_store
 from .hub.stores.damage import Damage, Verification
 from .hub.stores.disk import DiskKnowledgeStore
@@ -438,6 +439,7 @@ __all__ = [
     "Resume",
     "ResumeExample",
     "ResumeSet",
+    "Retention",
     "RevertToInitiatorTarget",
     "RoundRobinTarget",
     "Routing",

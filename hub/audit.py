@@ -246,9 +246,7 @@ class AuditLog:
     def _decode(self, stored: Stored) -> AuditRecord | None:
         """The record, or None for one that is torn or foreign: it is reported, and the rest is read all the same."""
         try:
-            fields = msgspec.json.decode(stored.body, type=dict[str, Any])
-            fields.pop(CHAIN, None)
-            return AuditRecord(freeze(fields, "audit"))
+            return _decoded(stored.body)
         except (msgspec.MsgspecError, UnicodeDecodeError, AgorioError) as exc:
             if stored.sequence not in self.unreadable and len(self.unreadable) < PAGE:
                 self.unreadable[stored.sequence] = str(exc)
@@ -340,6 +338,20 @@ class AuditTail:
         self._is_over = True
         self._page.clear()
         await trio.lowlevel.cancel_shielded_checkpoint()
+
+
+def _decoded(body: bytes) -> AuditRecord:
+    fields = msgspec.json.decode(body, type=dict[str, Any])
+    fields.pop(CHAIN, None)
+    return AuditRecord(freeze(fields, "audit"))
+
+
+def decode_record(body: bytes) -> AuditRecord | None:
+    """The record that was stored as `body`; None for one that is torn or foreign."""
+    try:
+        return _decoded(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, AgorioError):
+        return None
 
 
 def _filter(kind: str | Collection[str] | None, agent_id: str | None, session_id: str | None) -> Filter:

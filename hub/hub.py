@@ -21,6 +21,8 @@ from ..mailbox.clock import Clock, as_clock
 from ..mailbox.errors import HubClosedError, InvalidInput
 from ..mailbox.events import AUDIT_KIND_ACTOR_RESTARTED
 from ..transports.link import LinkEndpoint
+from .archive import Archive
+from .archived_store import ArchivedStore, with_archive
 from .audit import AuditLog
 from .auth import AuthRegistry
 from .connections import Connection, ConnectionActor
@@ -36,6 +38,7 @@ from .operator import Operated
 from .reading import Readable
 from .recovery import recover
 from .registry import Clerk
+from .retention import Archivist, Retention, check_retention
 from .services import Services, Settings
 from .stores.protocol import KnowledgeStore
 from .sweepers import sweep_ttl, sweeper_child
@@ -65,11 +68,13 @@ class Hub(Readable, Operated, Extensible):
         evaluators: Mapping[str, Evaluator] | None = None,
         reactions: Mapping[str, Reaction] | None = None,
         grace: float = 5.0,
+        retention: Retention | None = None,
         rng: random.Random | None = None,
         on_event: Callable[[Event], None] | None = None,
     ) -> None:
         _check_intervals(ttl_sweep_interval, expectation_sweep_interval, invite_ack_timeout, grace)
-        self._store = store
+        self._retention = None if retention is None else check_retention(retention)
+        self._store = store if retention is None else with_archive(store, Archive(retention.directory))
         self._auth = auth
         self._clock = clock
         self._settings = Settings(
@@ -87,6 +92,7 @@ class Hub(Readable, Operated, Extensible):
         self._closed = False
         self._is_recovered = False  # until then nobody sweeps: a session that moves while it is read is read twice
         self._connections = 0
+        self._archivist: Archivist | None = None
 
     # Opening and closing.
 
@@ -153,6 +159,8 @@ class Hub(Readable, Operated, Extensible):
                 rng=self._rng,
             )
             self._extend(services)
+            if isinstance(self._store, ArchivedStore) and self._retention is not None:
+                self._archivist = Archivist(services, self._store, self._retention)
             await services.audit.open()
             self._door = Door(services, Operations(services).rows())
             async with open_supervisor(
@@ -192,6 +200,8 @@ class Hub(Readable, Operated, Extensible):
             sweepers.append(sweeper_child("ttl", self._ttl_tick, settings.ttl_sweep_interval))
         if settings.expectation_sweep_interval:
             sweepers.append(sweeper_child("expectations", self._expectation_tick, settings.expectation_sweep_interval))
+        if self._retention is not None and self._retention.interval:
+            sweepers.append(sweeper_child("retention", self._retention_tick, self._retention.interval))
         return [
             Child("log-writer", lambda: _Loop(services.writer.run, services.writer.flush), grace=settings.grace),
             Group(LISTENERS, max_restarts=1000),
@@ -305,6 +315,12 @@ class Hub(Readable, Operated, Extensible):
         services = self._open_services()
         await trio.lowlevel.checkpoint()
         return await services.expectations.sweep() if self._is_recovered else 0
+
+    async def _retention_tick(self) -> int:
+        """One pass of the retention sweep; how much it archived. If cancelled: part of it is done."""
+        services = self._open_services()
+        await trio.lowlevel.checkpoint()
+        return 0 if self._archivist is None else await self._archivist.sweep(services.clock.time())
 
     # Kernel events.
 

@@ -223,8 +223,8 @@ class Services:
         self.expectations.observe(cell, envelope)
         self.waits.hear(envelope)
         self.subscriptions.publish(envelope)
-        if cell.spent and envelope.event_type in SESSION_END:
-            self.budgets.session_over(cell)
+        if envelope.event_type in SESSION_END:
+            self.budgets.session_over(envelope.session_id)
         if self.listeners:
             self.listeners.publish(EnvelopeAccepted(envelope))
             if envelope.event_type == EV_SESSION_OPENED:

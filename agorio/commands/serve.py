@@ -16,7 +16,9 @@ from ..hub.auth import AuthAdapter, AuthRegistry
 from ..hub.auth_hmac import HmacAuth
 from ..hub.auth_jwt import JwtAuth
 from ..hub.hub import Hub
+from ..hub.retention import Retention
 from ..hub.stores.disk import DiskKnowledgeStore
+from ..hub.stores.disk_file import beside
 from ..hub.stores.memory import MemoryKnowledgeStore
 from ..hub.stores.protocol import KnowledgeStore
 from ..hub.websocket import serve_ws
@@ -55,7 +57,7 @@ async def _serve(config: Config, ready_file: Path | None, stop: Stop) -> None:
     listen, context = config.listen, tls_context(config.tls)
     store = open_for(config)
     async with (
-        Hub.open(store, auth=auth_registry(config.auth), **_intervals(config)) as hub,
+        Hub.open(store, auth=auth_registry(config.auth), retention=retention_of(config), **_intervals(config)) as hub,
         serve_ws(
             hub,
             listen.host,
@@ -79,6 +81,19 @@ def open_for(config: Config) -> KnowledgeStore:
     if config.store.path is None:
         return MemoryKnowledgeStore()
     return DiskKnowledgeStore(config.store.path, durability=config.store.durability)
+
+
+def retention_of(config: Config) -> Retention | None:
+    """What is archived and where; an archive that is there is read from all the same. Raises `CommandError`."""
+    path, kept = config.store.path, config.retention
+    if path is None:
+        if kept is not None:
+            raise CommandError("[retention] needs a store on disk: give store.path or --store")
+        return None
+    folder = beside(Path(path), ".archive") if kept is None or kept.archive is None else Path(kept.archive)
+    if kept is None:
+        return Retention(folder, interval=0) if folder.is_dir() else None
+    return Retention(folder, kept.archive_after, kept.audit_keep, kept.interval)
 
 
 def _intervals(config: Config) -> dict[str, Any]:

@@ -183,6 +183,7 @@ def closed_calls(hub: Hub) -> dict[str, Callable[[], Any]]:
         "budget": partial(hub.budget, "x"),
         "park_agent": partial(hub.park_agent, "x"),
         "resume_agent": partial(hub.resume_agent, "x"),
+        "_retention_tick": hub._retention_tick,
         "_ttl_tick": hub._ttl_tick,
         "_expectation_tick": hub._expectation_tick,
         "accept_link": partial(hub.accept_link, None),  # type: ignore[arg-type]
@@ -197,7 +198,7 @@ def test_every_public_method_is_known_to_the_next_test() -> None:
     hub = Hub(MemoryKnowledgeStore())
     public = {name for name in dir(Hub) if not name.startswith("_")}
     known = {*closed_calls(hub), *ALSO_AFTER_CLOSING}
-    assert public | {"_ttl_tick", "_expectation_tick"} == known
+    assert public | {"_ttl_tick", "_expectation_tick", "_retention_tick"} == known
 
 
 async def test_a_closed_hub_refuses_every_call_with_one_clear_error(make_store: MakeStore) -> None:
