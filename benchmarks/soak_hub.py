@@ -31,14 +31,18 @@ class Served:
     async def settled(self, within: float) -> dict[str, Any]:
         """Wait until nothing is under way; what is left after so long. If cancelled: nothing has changed."""
         with trio.move_on_after(within):
-            while self.hub.statistics().current_unsettled or self.hub.statistics().current_sessions:
+            while self._is_busy():  # noqa: ASYNC110  the hub counts these and announces none
                 await trio.sleep(0.1)
         seen = self.hub.statistics()
         return {"unsettled": seen.current_unsettled, "sessions": seen.current_sessions}
 
+    def _is_busy(self) -> bool:
+        seen = self.hub.statistics()
+        return bool(seen.current_unsettled or seen.current_sessions)
+
     async def report(self) -> dict[str, Any]:
         """What the process holds. If cancelled: nothing has changed."""
-        await trio.sleep(0)
+        await trio.lowlevel.checkpoint()
         rss = resident()
         objects = Counter(f"{type(one).__module__}.{type(one).__qualname__}" for one in gc.get_objects())
         return {

@@ -8,6 +8,7 @@ import inspect
 import random
 import ssl
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import attrs
 import trio
 
 from ..actors.agents.agent_client import AgentClient
-from ..actors.agents.calling import agent_name
+from ..actors.agents.calling import agent_name, make_asker
 from ..actors.agents.hub_client import HubClient
 from ..actors.agents.resuming_link import LinkChange
 from ..actors.agents.websocket import WsLink
@@ -91,6 +92,8 @@ class Program:
                 while not stop.asked.is_set() and not hub_client.statistics().is_closed:
                     with trio.move_on_after(LOOK_EVERY):
                         await stop.asked.wait()
+                if stop.asked.is_set():
+                    complain("agent", "draining")
         if not connecting.cancelled_caught and not stop.asked.is_set():
             self._lost("the connection has ended")
 
@@ -148,7 +151,18 @@ def load_agent(target: str, folder: Path) -> Any:
             found = getattr(found, name)
     except (ImportError, AttributeError) as exc:
         raise CommandError(f"{target}: {exc}") from exc
-    return _made(found, target)
+    except Exception as exc:  # whatever a module of the user's raises is the user's to mend
+        raise CommandError(f"{target}: importing it failed: {_told(exc)}") from exc
+    agent = _made(found, target)
+    make_asker(agent)
+    return agent
+
+
+def _told(exc: Exception) -> str:
+    """An exception of the user's code in one line, with the place that it comes from."""
+    place = traceback.extract_tb(exc.__traceback__)[-1]
+    where = "" if isinstance(exc, SyntaxError) else f" ({place.filename}:{place.lineno})"
+    return f"{type(exc).__name__}: {exc}{where}"
 
 
 def _made(found: Any, target: str) -> Any:
@@ -162,6 +176,8 @@ def _made(found: Any, target: str) -> Any:
         return found()
     except TypeError as exc:
         raise CommandError(f"{target} is called without arguments to make an agent: {exc}") from exc
+    except Exception as exc:  # as above
+        raise CommandError(f"{target}: making an agent failed: {_told(exc)}") from exc
 
 
 def credentials_of(args: argparse.Namespace) -> Credentials | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import ssl
+from contextlib import AsyncExitStack
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
@@ -20,7 +21,8 @@ from ..hub.stores.disk import DiskKnowledgeStore
 from ..hub.stores.memory import MemoryKnowledgeStore
 from ..hub.stores.protocol import KnowledgeStore
 from ..hub.websocket import serve_ws
-from .config import Auth, Config, Tls, read_config, read_toml
+from ..transports.websocket_server import WebsocketServer
+from .config import Auth, Config, Listen, Tls, read_config, read_toml
 from .running import CommandError, complain, run_async
 from .signals import Stop, announce, run_until_stopped
 
@@ -52,19 +54,11 @@ def configured(args: argparse.Namespace) -> Config:
 
 
 async def _serve(config: Config, ready_file: Path | None, stop: Stop) -> None:
-    listen, context = config.listen, tls_context(config.tls)
-    store = open_for(config)
-    async with (
-        Hub.open(store, auth=auth_registry(config.auth), **_intervals(config)) as hub,
-        serve_ws(
-            hub,
-            listen.host,
-            listen.port,
-            ssl_context=context,
-            origins=listen.origins,
-            allow_unauthenticated=listen.allow_unauthenticated,
-        ) as server,
-    ):
+    context = tls_context(config.tls)
+    store, auth = open_for(config), auth_registry(config.auth)
+    async with AsyncExitStack() as stack:
+        hub = await stack.enter_async_context(Hub.open(store, auth=auth, **_intervals(config)))
+        server = await _listen(stack, hub, config.listen, context)
         url = url_of(server.addresses[0], is_secure=context is not None)
         kept = f"in {config.store.path}" if config.store.path else "in memory, nothing outlives this program"
         announce(f"agorio: a hub at {url}, kept {kept}", ready_file, url)
@@ -72,6 +66,18 @@ async def _serve(config: Config, ready_file: Path | None, stop: Stop) -> None:
             complain("serve", reason)
         await stop.asked.wait()
         complain("serve", "draining")
+
+
+async def _listen(stack: AsyncExitStack, hub: Hub, listen: Listen, context: ssl.SSLContext | None) -> WebsocketServer:
+    options: dict[str, Any] = {
+        "ssl_context": context,
+        "origins": listen.origins,
+        "allow_unauthenticated": listen.allow_unauthenticated,
+    }
+    try:
+        return await stack.enter_async_context(serve_ws(hub, listen.host, listen.port, **options))
+    except OSError as exc:
+        raise CommandError(f"{listen.host}, port {listen.port}: {exc.strerror}") from exc
 
 
 def open_for(config: Config) -> KnowledgeStore:
@@ -95,12 +101,26 @@ def tls_context(tls: Tls | None) -> ssl.SSLContext | None:
     """The server's side of TLS. Raises `CommandError` for files that do not do."""
     if tls is None:
         return None
+    for path in (tls.cert, tls.key):
+        _check_readable(Path(path))
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
-        context.load_cert_chain(tls.cert, tls.key)
+        context.load_cert_chain(tls.cert, tls.key, password=partial(_no_password, tls.key))
     except OSError as exc:  # an `ssl.SSLError` is one
-        raise CommandError(f"TLS with {tls.cert} and {tls.key}: {exc}") from exc
+        raise CommandError(f"{tls.cert} and {tls.key} are no certificate with its key: {exc.strerror}") from exc
     return context
+
+
+def _check_readable(path: Path) -> None:
+    try:
+        path.open("rb").close()
+    except OSError as exc:
+        raise CommandError(f"{path}: {exc.strerror}") from exc
+
+
+def _no_password(key: str) -> str:
+    """Asked at the terminal it would have a service wait for somebody who is not there."""
+    raise CommandError(f"{key} is encrypted; a hub takes a key without a passphrase, readable by its owner only")
 
 
 def auth_registry(auth: Auth) -> AuthRegistry | None:
