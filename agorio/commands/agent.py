@@ -21,8 +21,8 @@ from ..actors.agents.hub_client import HubClient
 from ..actors.agents.resuming_link import LinkChange
 from ..actors.agents.websocket import WsLink
 from ..actors.sessions.credentials import Credentials, HmacCredentials
-from ..actors.sessions.identity import AuthBlock, Passport, Resume
-from ..mailbox.errors import HubClosedError, LinkError
+from ..actors.sessions.identity import AuthBlock, Passport, Resume, check_passport
+from ..mailbox.errors import HubClosedError, InvalidInput, LinkError
 from ..transports.reconnect import Reconnect
 from .running import CommandError, complain, leaves_of, run_async
 from .serve import check_private, read_secret
@@ -40,7 +40,10 @@ def run(args: argparse.Namespace) -> int:
 async def agent(args: argparse.Namespace) -> int:
     """Run an agent until it is told to stop. If cancelled: its turns in hand are cancelled."""
     one = load_agent(args.target, args.app_dir)
-    passport = Passport(args.name or agent_name(one))
+    passport = Passport(args.name or _own_name(one, args.target))
+    check_passport(passport)  # the hub checks it too, but it may not be there yet
+    if args.concurrency < 1:
+        raise CommandError(f"--concurrency {args.concurrency}: must be at least 1")
     program = Program(
         one,
         passport,
@@ -52,6 +55,13 @@ async def agent(args: argparse.Namespace) -> int:
         attach=args.attach,
     )
     return await run_until_stopped(program.run)
+
+
+def _own_name(one: Any, target: str) -> str:
+    try:
+        return agent_name(one)
+    except InvalidInput as exc:
+        raise CommandError(f"{target} brings no name; give it one with --name") from exc
 
 
 @attrs.define

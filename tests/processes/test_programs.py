@@ -71,6 +71,7 @@ def wait_error(program: Program, part: str) -> None:
         (STAFF, "wrong:make", "making an agent failed: RuntimeError: no model is configured ("),
         (STAFF, "wrong:Blocking", "is not async; write `async def`"),
         (STAFF, "wrong:GO", "is no agent"),
+        ("class Nameless:\n    async def ask(self, text): ...", "wrong:Nameless", "give it one with --name"),
     ],
 )
 def test_an_agent_that_cannot_be_made(tmp_path: Path, module: str, target: str, said: str) -> None:
@@ -247,7 +248,7 @@ CANARY = "canary-4711-do-not-tell"
 def test_no_secret_is_printed_or_kept(start: Start, tmp_path: Path) -> None:
     app = write_agents(tmp_path, STAFF)
     key, store = "k-" + CANARY * 2, tmp_path / "kept" / "hub.db"
-    token = jwt.encode({"sub": "tess"}, key, algorithm="HS256")
+    token = jwt.encode({"sub": "tess", "exp": 2**33}, key, algorithm="HS256")
     files = {
         "hub.toml": f"[store]\npath = '{store}'\n[listen]\nport = 0\n[auth]\nhmac_secrets = 'secrets.toml'\n"
         "[auth.jwt]\nkey_file = 'key'\n",
