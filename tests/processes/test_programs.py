@@ -1,4 +1,4 @@
-"""`agorio serve` and `agorio agent` as their users meet them: what is wrong is said in a line, and they end in order."""
+"""`agorio serve` and `agorio agent` as their users meet them: what is wrong is said in a line, and they end well."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -118,7 +118,7 @@ def test_a_store_that_is_in_use(start: Start, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A certificate for 127.0.0.1 and its key, made for this test."""
     openssl = shutil.which("openssl")
     if openssl is None:
@@ -128,7 +128,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path
     command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=hub"]
     command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)]
     subprocess.run(command, check=True, capture_output=True)
-    yield cert, key
+    return cert, key
 
 
 def test_certificates_that_do_not_do(certificate: tuple[Path, Path], tmp_path: Path) -> None:
@@ -265,8 +265,8 @@ def test_no_secret_is_printed_or_kept(start: Start, tmp_path: Path) -> None:
     hub = start("serve", "--config", tmp_path / "hub.toml")
     url = url_in(hub.wait_line("a hub at"))
     agents = []
-    for name, file in (("echo", ["--secret-file", "right"]), ("tess", ["--token-file", "token"])):
-        options = [file[0], tmp_path / file[1], "--name", name]
+    for name, flag, file in (("echo", "--secret-file", "right"), ("tess", "--token-file", "token")):
+        options = (flag, tmp_path / file, "--name", name)
         agents.append(start("agent", "staff:echo", "--hub", url, "--app-dir", app, *options))
         agents[-1].wait_line(f"{name} is at")
     said = []

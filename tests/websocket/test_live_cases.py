@@ -177,16 +177,14 @@ async def test_names_and_rules_of_others() -> None:
     async with scene() as stage:
         peer, eve = await join(stage, "eve")
         bob = next(info.agent_id for info in stage.hub.agents() if info.name == "bob")
-        for number, (said, code) in enumerate(
-            [
-                (("register", {"passport": {"name": "bob"}}), "name_taken"),
-                (("unregister", {"agent_id": bob}), "auth_failed"),
-                (("get_rule", {"agent_id": bob}), "access_denied"),
-                (("set_rule", {"agent_id": eve, "rule": {"limits": {"delegation_depth": 99}}}), "access_denied"),
-            ],
-            10,
-        ):
-            refused = await answer(peer, number, request(number, said[0], **said[1]))
+        attempts: list[tuple[str, dict[str, Any], str]] = [
+            ("register", {"passport": {"name": "bob"}}, "name_taken"),
+            ("unregister", {"agent_id": bob}, "auth_failed"),
+            ("get_rule", {"agent_id": bob}, "access_denied"),
+            ("set_rule", {"agent_id": eve, "rule": {"limits": {"delegation_depth": 99}}}, "access_denied"),
+        ]
+        for number, (op, params, code) in enumerate(attempts, 10):
+            refused = await answer(peer, number, request(number, op, **params))
             assert refused.get("code") == code, refused
         await stage.check()
 
@@ -225,7 +223,7 @@ async def test_ids_that_are_none(bad: str) -> None:
     async with scene() as stage:
         peer, eve = await join(stage, "eve")
         before = stage.hub.statistics().total_accepted
-        questions = [
+        questions: list[tuple[str, dict[str, Any]]] = [
             ("register", {"passport": {"name": bad}}),
             ("get_session", {"session_id": bad}),
             ("get_agent", {"name_or_id": bad}),
@@ -295,7 +293,10 @@ async def test_questions_that_would_take_for_ever() -> None:
             ("list_agents", {"capability": "a" * 100_000, "query": "a" * 100_000}),
             ("list_sessions", {"limit": 2**40}),
             ("open_session", {"creator_id": eve, "type": "discussion", "participants": ["bob"] * 20_000}),
-            ("open_session", {"creator_id": eve, "type": "discussion", "participants": [f"n{n}" for n in range(20_000)]}),
+            (
+                "open_session",
+                {"creator_id": eve, "type": "discussion", "participants": [f"n{n}" for n in range(20_000)]},
+            ),
             ("names_for", {"agent_ids": ["x"] * 50_000}),
             ("open_session", {"creator_id": eve, "type": "conversation", "participants": ["a" * 127]}),
         ]
