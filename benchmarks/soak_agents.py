@@ -209,7 +209,9 @@ class Crowd:
         begin = time.monotonic()
         self._members = [Member(f"agent-{n}", CutLink(self._url), self._books) for n in self._numbers]
         for member in self._members:
-            hc = await self._stack.enter_async_context(HubClient(member.link, on_link=member.changed))
+            hc = await self._stack.enter_async_context(
+                HubClient(member.link, on_link=member.changed, request_timeout=PATIENCE)
+            )
             member.client = await hc.register(member, Passport(member.name))
             self._clients.append(hc)
         return {"seconds": time.monotonic() - begin}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import trio
 
 from ..hub.auth import AuthAdapter, AuthRegistry
 from ..hub.auth_hmac import HmacAuth
@@ -22,7 +23,8 @@ from ..hub.stores.memory import MemoryKnowledgeStore
 from ..hub.stores.protocol import KnowledgeStore
 from ..hub.websocket import serve_ws
 from ..transports.websocket_server import WebsocketServer
-from .config import Auth, Config, Listen, Tls, read_config, read_toml
+from .config import Auth, Config, Health, Listen, Tls, read_config, read_toml
+from .health_endpoint import open_health
 from .running import CommandError, complain, run_async
 from .signals import Stop, announce, run_until_stopped
 
@@ -61,6 +63,8 @@ async def _serve(config: Config, ready_file: Path | None, stop: Stop) -> None:
         server = await _listen(stack, hub, config.listen, context)
         url = url_of(server.addresses[0], is_secure=context is not None)
         kept = f"in {config.store.path}" if config.store.path else "in memory, nothing outlives this program"
+        if config.health is not None:
+            await _answer_for(stack, hub, config.health)
         announce(f"agorio: a hub at {url}, kept {kept}", ready_file, url)
         for reason in hub.health().reasons:
             complain("serve", reason)
@@ -78,6 +82,17 @@ async def _listen(stack: AsyncExitStack, hub: Hub, listen: Listen, context: ssl.
         return await stack.enter_async_context(serve_ws(hub, listen.host, listen.port, **options))
     except OSError as exc:
         raise CommandError(f"{listen.host}, port {listen.port}: {exc.strerror}") from exc
+
+
+async def _answer_for(stack: AsyncExitStack, hub: Hub, health: Health) -> None:
+    """Open the health endpoint; it answers until the hub has drained its connections, and ends before the hub."""
+    nursery = await stack.enter_async_context(trio.open_nursery())
+    stack.callback(nursery.cancel_scope.cancel)
+    try:
+        port = await open_health(nursery, hub, health.host, health.port)
+    except OSError as exc:
+        raise CommandError(f"health: {health.host}, port {health.port}: {exc.strerror}") from exc
+    print(f"agorio: its health at http://{health.host}:{port}/health", flush=True)
 
 
 def open_for(config: Config) -> KnowledgeStore:
