@@ -233,11 +233,15 @@ class Crowd:
 
     async def _talk(self, member: Member, end: float, pause: float) -> None:
         rng = self._rng
-        await trio.sleep(rng.uniform(0, pause))  # not all at once
+
+        def left() -> float:
+            return max(0.0, end - trio.current_time())
+
+        await trio.sleep(rng.uniform(0, min(pause, left())))  # not all at once
         while trio.current_time() < end:
             other = f"agent-{rng.randrange(self._of)}"
             if other != member.name:
-                await member.talk(other, lambda: trio.current_time() < end, lambda: rng.uniform(0.5, 1.5) * pause)
+                await member.talk(other, lambda: left() > 0, lambda: min(rng.uniform(0.5, 1.5) * pause, left()))
 
     async def _cut(self, cut: int, every: float, end: float) -> None:
         while trio.current_time() + every < end:

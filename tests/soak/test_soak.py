@@ -22,7 +22,7 @@ CUT = AGENTS // 5
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="resident memory and open files are read from /proc")
 def test_nothing_is_lost_and_nothing_is_left_behind() -> None:
-    options = ["--agents", AGENTS, "--minutes", 0.2, "--rate", 40, "--cut", CUT, "--every", 5, "--json"]
+    options = ["--agents", AGENTS, "--minutes", 0.15, "--rate", 40, "--cut", CUT, "--every", 4, "--json"]
     done = subprocess.run(
         [sys.executable, "-P", str(SOAK), *map(str, options)],
         env=environment(),
