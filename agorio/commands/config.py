@@ -96,6 +96,15 @@ class Intervals(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """For work in hand when the hub ends."""
 
 
+class Health(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """`[health]`: without it there is no health endpoint; `agorio health` asks the agents' port."""
+
+    port: int
+    """The port of the HTTP endpoint; 0 takes a free one."""
+    host: str = "127.0.0.1"
+    """Its address. Whoever can reach it learns whether the hub is well."""
+
+
 class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """The whole file."""
 
@@ -105,6 +114,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     auth: Auth = Auth()
     intervals: Intervals = Intervals()
     retention: Retention | None = None
+    health: Health | None = None
 
 
 def read_config(path: Path) -> Config:
