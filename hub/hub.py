@@ -434,6 +434,9 @@ class Hub(Extensible):
     async def _ttl_tick(self) -> int:
         """One pass of the TTL sweep; how many sessions it ended. If cancelled: part of it is done."""
         services = self._open_services()
+        await trio.lowlevel.checkpoint()
+        if not services.is_recovered:
+            return 0
         now = services.clock.time()
         services.tasks.sweep(now)
         ended = await sweep_ttl(services.sessions, now)
@@ -448,7 +451,7 @@ class Hub(Extensible):
         """One pass of the expectation sweep; how many violations it found. If cancelled: part of it is done."""
         services = self._open_services()
         await trio.lowlevel.checkpoint()
-        return await services.expectations.sweep()
+        return await services.expectations.sweep() if services.is_recovered else 0
 
     # Kernel events.
 

@@ -41,6 +41,7 @@ async def recover(services: Services) -> None:
     await _each(services, "running/", _recover_task)
     for entry in services.directory:
         services.ids.floor(entry.agent_id)
+    services.is_recovered = True
 
 
 async def _note_damage(services: Services) -> None:
@@ -197,11 +198,11 @@ async def _take_up(services: Services, session_id: str, mark: Bookmark) -> None:
     sessions.adopt(cell)
     services.ids.floor(max(session_id, cell.log.newest_id))
     await sessions.delivery.restore(cell)
+    for task in list(cell.live.tasks.values()):
+        await _adopt_task(services, task)  # before anything that may end it
     for who in cell.setup.participants:
         if who not in services.directory and not cell.live.terminal:
             sessions.depart(cell, who)  # the last hub ended between striking it off and telling its sessions
-    for task in list(cell.live.tasks.values()):
-        await _adopt_task(services, task)
     if not cell.live.terminal:
         services.expectations.enrol(cell, cell.setup.created_at)
     if cell.live.state == "pending" and cell.setup.ack_deadline is not None:

@@ -148,6 +148,7 @@ class Services:
         )
         self.subscriptions = Subscriptions(self.sessions, self.reader)
         self.total_pressure = 0
+        self.is_recovered = False  # sweepers run from the start, and nothing may end before all of it is there
         self.quarantined: dict[str, str] = {}
 
     def _make_inbox(self, passport: Passport, rule: Rule) -> Inbox:

@@ -223,7 +223,11 @@ def failures_are_built_upon(patch: pytest.MonkeyPatch) -> None:
 
 @breaks("deadlines_kept")
 def nobody_sweeps(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(hub, "sweep_ttl", lambda sessions, now: 0)
+    async def sweep(sessions: Any, now: float) -> int:
+        await trio.lowlevel.checkpoint()
+        return 0
+
+    patch.setattr(hub, "sweep_ttl", sweep)
 
 
 @breaks("everything_settles")
