@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Final
 
 from ..actors.sessions.lifecycle import recipients
@@ -12,7 +11,7 @@ from ..mailbox.envelope import Envelope
 from ..mailbox.errors import AgorioError, StoreError
 from ..mailbox.events import INVITE_ANSWERS, LIFECYCLE_EVENTS, SESSION_END
 from .directory import Directory
-from .dormant import Dormant
+from .dormant import Dormant, Waiting
 from .governance import Grant
 from .inbox import Inbox
 from .log_writer import LogWriter
@@ -80,15 +79,56 @@ class Delivery:
 
             self._writer.submit(gone, done)
 
+    def waiting(self, held: SessionCell | Dormant) -> tuple[Waiting, bool]:
+        """What waits for whom in a session, and whether some of it has a time to live."""
+        found, is_urgent = Waiting(), False
+        for agent_id in held.log.expected():
+            entry = self._directory.get(agent_id)
+            if entry is not None:
+                counted, uncounted, expires = entry.inbox.desk.waiting(held.session_id)
+                found[agent_id] = (counted, uncounted)
+                is_urgent = is_urgent or expires
+        return found, is_urgent
+
     async def restore(self, held: SessionCell | Dormant) -> None:
-        """After a restart: put everything that is pending back into the inboxes. If cancelled: part of it is there."""
-        session_id, log = held.session_id, held.log
-        inboxes = {who: entry.inbox for who in held.participants if (entry := self._directory.get(who)) is not None}
-        after = min((log.cursor(agent_id) for agent_id in inboxes), default=math.inf)
-        while after < math.inf and (page := await self._writer.store.read(stream_of(session_id), int(after), PAGE)):
-            for record in page:
-                self._restore_one(held, inboxes, decode_envelope(record.body))
+        """After a restart: put everything that is pending back into the inboxes. If cancelled: nothing is there."""
+        log, inboxes = held.log, self._inboxes(held)
+        after = min((log.cursor(agent_id) for agent_id in inboxes), default=None)
+        mail: list[Envelope] = []
+        while after is not None and (page := await self._writer.store.read(stream_of(held.session_id), after, PAGE)):
+            mail += [decode_envelope(record.body) for record in page]
             after = page[-1].sequence
+        if isinstance(held, Dormant):
+            self.release_unread(held)
+        for envelope in mail:
+            self._restore_one(held, inboxes, envelope)
+
+    def _inboxes(self, held: SessionCell | Dormant) -> dict[str, Inbox]:
+        return {who: entry.inbox for who in held.participants if (entry := self._directory.get(who)) is not None}
+
+    def can_wait_unread(self, dormant: Dormant) -> bool:
+        """Whether its mail may stay in the store: nothing of it expires, or is thrown out for what comes."""
+        inboxes = [entry.inbox for who in dormant.mark.waiting if (entry := self._directory.get(who)) is not None]
+        return not dormant.mark.is_urgent and all(inbox.overflow != "drop_oldest" for inbox in inboxes)
+
+    def leave_unread(self, dormant: Dormant) -> None:
+        """Count mail as pending without reading it."""
+        for agent_id, (counted, uncounted) in dormant.mark.waiting.items():
+            entry = self._directory.get(agent_id)
+            if entry is not None:
+                entry.inbox.expect_unread(counted, uncounted)
+                dormant.log.expect(agent_id, counted + uncounted)
+                dormant.unread[agent_id] = (counted, uncounted)
+
+    def release_unread(self, dormant: Dormant) -> None:
+        """Unread mail is about to be restored, or cannot be."""
+        if dormant.unread:
+            dormant.log.expect_nothing()
+        for agent_id, (counted, uncounted) in dormant.unread.items():
+            entry = self._directory.get(agent_id)
+            if entry is not None:
+                entry.inbox.release_unread(counted, uncounted)
+        dormant.unread = {}
 
     def _restore_one(self, held: SessionCell | Dormant, inboxes: dict[str, Inbox], envelope: Envelope) -> None:
         if envelope.event_type in INVITE_ANSWERS:

@@ -378,6 +378,13 @@ class Desk:
         out = min(line.out) if line.retried else next(iter(line.out))
         return out if queued is None else min(out, queued)
 
+    def waiting(self, session_id: str) -> tuple[int, int, bool]:
+        """How many deliveries of a session are pending: counted, not counted; and whether one has a time to live."""
+        line = self._lines.get(session_id)
+        pending = () if line is None else (*line.queued, *line.out.values())
+        counted = sum(delivery.counted for delivery in pending)
+        return counted, len(pending) - counted, any(delivery.expires_at is not None for delivery in pending)
+
     def has_cue(self, session_id: str) -> bool:
         """Whether something is pending in the session that its recipient may be going to answer."""
         line = self._lines.get(session_id)

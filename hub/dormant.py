@@ -20,6 +20,7 @@ from ..mailbox.errors import AgorioError, QuarantinedError
 from .session import SessionCell
 from .session_log import Cursors, SessionLog
 
+Waiting = dict[str, tuple[int, int]]
 Woken = Callable[[SessionCell | None, AgorioError | None], None]
 
 
@@ -79,6 +80,10 @@ class Bookmark:
     """How many tasks are running."""
     departed: tuple[str, ...] = ()
     """Members that were unregistered."""
+    waiting: Waiting = attrs.field(factory=dict)
+    """Per member how many deliveries wait for it: those that take a slot of its inbox, and those that do not."""
+    is_urgent: bool = False
+    """Whether one of them has a time to live, so that it must not wait in the store unread."""
 
     @property
     def is_terminal(self) -> bool:
@@ -90,7 +95,9 @@ class Bookmark:
         return msgspec.json.encode(self)
 
 
-def bookmark_of(live: Live, log: SessionLog, due: float | None) -> Bookmark:
+def bookmark_of(
+    live: Live, log: SessionLog, due: float | None, waiting: Waiting | None = None, *, is_urgent: bool = False
+) -> Bookmark:
     """The bookmark of a session in memory."""
     return Bookmark(
         cursors=log.cursors(),
@@ -101,6 +108,8 @@ def bookmark_of(live: Live, log: SessionLog, due: float | None) -> Bookmark:
         due=None if due is None or math.isinf(due) else due,
         tasks=len(live.tasks),
         departed=live.departed,
+        waiting=waiting or {},
+        is_urgent=is_urgent,
     )
 
 
@@ -127,6 +136,8 @@ class Dormant:
     """Where it stands; its cursors are out of date as soon as somebody handles something."""
     log: SessionLog
     """Who has handled what."""
+    unread: Waiting = attrs.field(factory=dict)
+    """Mail that is still in the store only, though it takes its slots: who has how much of it."""
     waiting: list[Woken] = attrs.field(factory=list)
     """Whoever waits for the fold."""
 
@@ -140,6 +151,12 @@ class Dormant:
         """Whether it has ended and everybody has handled everything."""
         return self.is_terminal and not self.log.unsettled
 
-    def bookmark(self) -> Bookmark:
-        """The bookmark as of now: only receipts can have come."""
-        return attrs.evolve(self.mark, cursors=self.log.cursors(), is_quiet=not self.log.unsettled)
+    def bookmark(self, waiting: Waiting, *, is_urgent: bool) -> Bookmark:
+        """The bookmark as of now: only receipts can have come, and only for mail that is not unread."""
+        return attrs.evolve(
+            self.mark,
+            cursors=self.log.cursors(),
+            is_quiet=not self.log.unsettled,
+            waiting=self.unread or waiting,
+            is_urgent=is_urgent,
+        )

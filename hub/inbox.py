@@ -69,6 +69,8 @@ class Inbox:
         "mailbox",
         "overflow",
         "refuses",
+        "unread",
+        "unread_notes",
         "wake",
     )
 
@@ -93,6 +95,8 @@ class Inbox:
         )
         self.overflow = block.overflow
         self.desk = Desk()
+        self.unread = 0
+        self.unread_notes = 0
         self.connection: Connection | None = None
         self.wake: Callable[[float], None] | None = None
         self._wake_at = math.inf
@@ -186,6 +190,20 @@ class Inbox:
             self.mailbox.lease_nowait(force=True)
         self.expiring = self.expiring or expires_at is not None
         self.desk.add(Delivery(envelope, counted, attempt, expires_at))
+
+    def expect_unread(self, counted: int, uncounted: int) -> None:
+        """So much mail waits in the store: it takes its slots, and is read when somebody asks for it."""
+        self.unread += counted
+        self.unread_notes += uncounted
+        for _ in range(counted):
+            self.mailbox.lease_nowait(force=True)
+
+    def release_unread(self, counted: int, uncounted: int) -> None:
+        """It is being read, and is restored one by one."""
+        self.unread -= counted
+        self.unread_notes -= uncounted
+        if counted:
+            self.mailbox.release(counted)
 
     # Delivery.
 

@@ -178,7 +178,9 @@ async def _lay_down(services: Services, session_id: str, outline: Outline, mark:
     dormant = Dormant(session_id, participants, attrs.evolve(mark, cursors={}), log)
     sessions.rest(dormant, outline.expires_at)
     services.ids.floor(max(session_id, mark.newest_id))
-    if not mark.is_quiet:
+    if not mark.is_quiet and sessions.delivery.can_wait_unread(dormant):
+        sessions.delivery.leave_unread(dormant)
+    elif not mark.is_quiet:
         await sessions.delivery.restore(dormant)
     if outline.least is not None or outline.is_custom:
         now = services.clock.time()

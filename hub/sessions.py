@@ -280,8 +280,11 @@ class Sessions(SessionTable):
     def bookmark(self, held: SessionCell | Dormant) -> bytes:
         """Where a session stands."""
         if isinstance(held, Dormant):
-            return held.bookmark().to_bytes()
-        return bookmark_of(held.live, held.log, self.due_of(held.session_id)).to_bytes()
+            waiting, is_urgent = self.delivery.waiting(held)
+            return held.bookmark(waiting, is_urgent=is_urgent).to_bytes()
+        due = self.due_of(held.session_id)
+        waiting, is_urgent = self.delivery.waiting(held)
+        return bookmark_of(held.live, held.log, due, waiting, is_urgent=is_urgent).to_bytes()
 
     def _deliver(self, cell: SessionCell, work: Work) -> None:
         is_outermost, self._delivering = not self._delivering, True
