@@ -385,6 +385,14 @@ class Desk:
         counted = sum(delivery.counted for delivery in pending)
         return counted, len(pending) - counted, any(delivery.expires_at is not None for delivery in pending)
 
+    def in_hand(self) -> list[str]:
+        """The sessions of which something is out that its recipient may be answering now."""
+        return [
+            session_id
+            for session_id, line in self._lines.items()
+            if any(delivery.envelope.event_type in TURN_EVENTS for delivery in line.out.values())
+        ]
+
     def has_cue(self, session_id: str) -> bool:
         """Whether something is pending in the session that its recipient may be going to answer."""
         line = self._lines.get(session_id)

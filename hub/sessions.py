@@ -101,6 +101,7 @@ class Sessions(SessionTable):
         )
         key, append = setup.session_id, cell.append_of(result)
         stored = Put(append.stream, to_bytes(StoredSession(setup)), 0)  # the document has the stream's name
+        grant = Grant(bucket=self._governance.take_token(creator))  # last: nothing that may raise comes after it
         self._cells[key] = cell
         self.enrol(cell)
 
@@ -108,7 +109,7 @@ class Sessions(SessionTable):
             cell.failure = error
 
         outline = Put(f"open/{key}", outline_of(setup).to_bytes())
-        self._commit(cell, Work(result, append, None, (stored, outline), (record,), done))
+        self._commit(cell, Work(result, append, grant, (stored, outline), (record,), done))
         if cell.failure is not None:
             raise cell.failure
         return cell

@@ -14,6 +14,7 @@ from agorio import (
     AgentClient,
     InboxBlock,
     InboxFull,
+    InvalidInput,
     LimitsBlock,
     MemoryKnowledgeStore,
     Passport,
@@ -142,6 +143,7 @@ async def test_the_rate_is_a_bucket_on_the_hubs_clock_with_a_hint_when_to_retry(
     async with open_network() as net:
         ann, bob, _ = await trio_of(net, ann=Rule(rate=RateBlock(6, 2)))
         session = await converse(ann, bob)
+        await trio.sleep(10)  # opening has taken a token
         for text in "ab":
             await session.send(text)
         with pytest.raises(RateLimited) as caught:
@@ -154,10 +156,23 @@ async def test_the_rate_is_a_bucket_on_the_hubs_clock_with_a_hint_when_to_retry(
             await session.send("d")
 
 
+async def test_opening_counts_as_an_envelope_and_a_refused_opening_does_not(open_network: Any) -> None:
+    async with open_network() as net:
+        ann, bob, _ = await trio_of(net, ann=Rule(rate=RateBlock(6, 2)))
+        with pytest.raises(InvalidInput):
+            await ann.open("conversation", "bob", knobs={"no": "such knob"})
+        for _ in range(2):
+            await converse(ann, bob)
+        with pytest.raises(RateLimited):
+            await ann.open("conversation", "bob")
+        assert [info.open_sessions for info in net.hub.agents() if info.name == "ann"] == [2]
+
+
 async def test_changing_the_rule_is_no_way_around_the_rate(open_network: Any) -> None:
     async with open_network() as net:
         ann, bob, _ = await trio_of(net, ann=Rule(rate=RateBlock(60, 2)))
         session = await converse(ann, bob)
+        await trio.sleep(1)  # opening has taken a token
         for text in "ab":
             await session.send(text)
         for rate in (60, 59, 58):
