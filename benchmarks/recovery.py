@@ -25,7 +25,7 @@ from agorio.actors.sessions.adapters.conversation import ConversationAdapter
 from agorio.actors.sessions.judging import Invite, Post, step
 from agorio.actors.sessions.lifecycle import Live, begin
 from agorio.actors.sessions.metadata import SessionSetup
-from agorio.hub.dormant import bookmark_of, outline_of
+from agorio.hub.dormant import Mail, bookmark_of, outline_of
 from agorio.hub.records import StoredAgent, StoredSession, to_bytes
 from agorio.hub.session_log import SessionLog
 from agorio.hub.snapshots import saved_of
@@ -64,7 +64,6 @@ class Talk:
     def _step(self, command: Invite | Post) -> Iterator[bytes]:
         result = step(self.live, ADAPTER, command, time.time(), _ids)
         self.live = result.live
-        self.log.newest_id = result.envelopes[-1].envelope_id
         yield from map(encode_envelope, result.envelopes)
 
 
@@ -87,7 +86,10 @@ def documents_of(talk: Talk, pending: int) -> list[Change]:
     return [
         Put(f"session/{session_id}", to_bytes(StoredSession(talk.live.setup))),
         Put(f"open/{session_id}", outline_of(talk.live.setup).to_bytes()),
-        Put(f"cursor/{session_id}", bookmark_of(talk.live, talk.log, time.time() + DAY, waiting).to_bytes()),
+        Put(
+            f"cursor/{session_id}",
+            bookmark_of(talk.live, talk.log, time.time() + DAY, _ids(), Mail(waiting)).to_bytes(),
+        ),
     ]
 
 
@@ -105,7 +107,7 @@ async def fill(path: Path, sessions: int, each: int, *, pending: int = 0, snapsh
         stream = f"session/{talk.live.setup.session_id}"
         changes.append(Append(stream, tuple(talk.bodies(each))))
         changes += documents_of(talk, pending)
-        if snapshot and (saved := saved_of(talk.live, ADAPTER, talk.log.newest_id, 0)) is not None:
+        if snapshot and (saved := saved_of(talk.live, ADAPTER, _ids(), 0)) is not None:
             changes.append(Put(f"snapshot/{talk.live.setup.session_id}", to_bytes(saved)))
         if len(changes) > 500:
             await store.commit(changes)

@@ -378,12 +378,10 @@ class Desk:
         out = min(line.out) if line.retried else next(iter(line.out))
         return out if queued is None else min(out, queued)
 
-    def waiting(self, session_id: str) -> tuple[int, int, bool]:
-        """How many deliveries of a session are pending: counted, not counted; and whether one has a time to live."""
+    def pending(self, session_id: str) -> list[Delivery]:
+        """The deliveries of a session that are not handled."""
         line = self._lines.get(session_id)
-        pending = () if line is None else (*line.queued, *line.out.values())
-        counted = sum(delivery.counted for delivery in pending)
-        return counted, len(pending) - counted, any(delivery.expires_at is not None for delivery in pending)
+        return [] if line is None else [*line.queued, *line.out.values()]
 
     def in_hand(self) -> list[str]:
         """The sessions of which something is out that its recipient may be answering now."""

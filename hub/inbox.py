@@ -69,6 +69,7 @@ class Inbox:
         "mailbox",
         "overflow",
         "refuses",
+        "tried",
         "unread",
         "unread_notes",
         "wake",
@@ -103,6 +104,7 @@ class Inbox:
         self._kept = 0
         self._pumping = False
         self.expiring = False
+        self.tried: Callable[[str], None] = lambda session_id: None
         self.refuses: Callable[[Envelope], str | None] = lambda envelope: None
         self._redelivery = redelivery
         self._dead = dead
@@ -278,6 +280,7 @@ class Inbox:
         if refusal is not None:  # a rule has changed while it was out
             self._give_up(self._take_back(delivery), refusal)
             return True
+        self.tried(session_id)
         self.desk.hold(session_id, now + self._redelivery.delay(delivery.attempt))
         self._wake_for_held(now)
         self.pump()

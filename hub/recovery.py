@@ -173,15 +173,14 @@ async def _lay_down(services: Services, session_id: str, outline: Outline, mark:
     """Know what is known of a session, put its mail back, and fold it when somebody touches it."""
     sessions, log = services.sessions, SessionLog()
     log.take_up(mark.cursors)
-    log.newest_id = mark.newest_id
     participants = tuple([services.directory.shared(who) for who in outline.participants])
-    dormant = Dormant(session_id, participants, attrs.evolve(mark, cursors={}), log)
+    dormant = Dormant(session_id, participants, attrs.evolve(mark, cursors={}, newest_id=""), log)
     sessions.rest(dormant, outline.expires_at)
     services.ids.floor(max(session_id, mark.newest_id))
     if not mark.is_quiet and sessions.delivery.can_wait_unread(dormant):
         sessions.delivery.leave_unread(dormant)
     elif not mark.is_quiet:
-        await sessions.delivery.restore(dormant)
+        await sessions.delivery.restore(dormant, mark.mail.attempts)
     if outline.least is not None or outline.is_custom:
         now = services.clock.time()
         due = math.inf if mark.due is None else mark.due
@@ -199,7 +198,8 @@ async def _take_up(services: Services, session_id: str, mark: Bookmark) -> None:
     cell = await sessions.load(from_bytes(stored.body, StoredSession).setup, log)
     sessions.adopt(cell)
     services.ids.floor(max(session_id, cell.log.newest_id))
-    await sessions.delivery.restore(cell)
+    cell.log.newest_id = ""
+    await sessions.delivery.restore(cell, mark.mail.attempts)
     for task in list(cell.live.tasks.values()):
         await _adopt_task(services, task)  # before anything that may end it
     for who in cell.setup.participants:

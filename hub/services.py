@@ -161,6 +161,7 @@ class Services:
             settled=self.sessions.delivery.settled,
             pressure=partial(self._under_pressure, passport.agent_id, passport.name),
         )
+        inbox.tried = self.sessions.delivery.tried
         inbox.refuses = partial(self._refuses, passport.agent_id)
         return inbox
 

@@ -25,7 +25,7 @@ class SessionLog:
         self._above: dict[str, set[int]] | None = None
         self._keys: dict[tuple[str, str], int] | None = None
         self._pending: dict[str, int] | None = None
-        self.newest_id = ""
+        self.newest_id = ""  # of a log that was loaded
         self.saved_at = 0  # the sequence of the newest snapshot
         self.key_pages = 0  # documents of keys beside it
 

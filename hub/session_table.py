@@ -171,7 +171,7 @@ class SessionTable:
         try:
             cell = await self.load(await self._setup(session_id), dormant.log)
             if dormant.unread:
-                await self.delivery.restore(dormant)
+                await self.delivery.restore(dormant, dormant.mark.mail.attempts)
         except AgorioError as error:
             failure = error
             if isinstance(error, QuarantinedError):

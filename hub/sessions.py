@@ -68,7 +68,7 @@ class Sessions(SessionTable):
         adapters: AdapterRegistry,
         on_envelope: Callable[[SessionCell, Envelope], None],
     ) -> None:
-        super().__init__(writer.store, directory, adapters, Snapshots(writer.store, writer))
+        super().__init__(writer.store, directory, adapters, Snapshots(writer.store, writer, mint))
         self._writer = writer
         self._audit = audit
         self._clock = clock
@@ -242,7 +242,6 @@ class Sessions(SessionTable):
 
     def _committed(self, cell: SessionCell, work: Work, audits: tuple[object, ...], *, ended: bool) -> None:
         cell.live = work.step.live
-        cell.log.newest_id = work.step.envelopes[-1].envelope_id
         if cell.tail.sequence == cell.live.sequence:
             cell.tail = cell.live
         self.total_accepted += len(work.step.envelopes)
@@ -281,11 +280,9 @@ class Sessions(SessionTable):
     def bookmark(self, held: SessionCell | Dormant) -> bytes:
         """Where a session stands."""
         if isinstance(held, Dormant):
-            waiting, is_urgent = self.delivery.waiting(held)
-            return held.bookmark(waiting, is_urgent=is_urgent).to_bytes()
-        due = self.due_of(held.session_id)
-        waiting, is_urgent = self.delivery.waiting(held)
-        return bookmark_of(held.live, held.log, due, waiting, is_urgent=is_urgent).to_bytes()
+            return held.bookmark(self.delivery.mail(held), self._mint()).to_bytes()
+        due, mail = self.due_of(held.session_id), self.delivery.mail(held)
+        return bookmark_of(held.live, held.log, due, self._mint(), mail).to_bytes()
 
     def _deliver(self, cell: SessionCell, work: Work) -> None:
         is_outermost, self._delivering = not self._delivering, True

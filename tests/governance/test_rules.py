@@ -21,8 +21,10 @@ from agorio import (
     RateBlock,
     RateLimited,
     Rule,
+    SessionMetadata,
     SessionTypes,
 )
+from agorio.actors.sessions.operations import OpenSession
 from tests.hub.network import Network, converse, settle
 
 
@@ -194,6 +196,29 @@ async def test_concurrent_sessions_are_capped_and_a_closed_one_counts_no_more(op
         await converse(ann, bob)
         await net.hub.set_rule(ann.agent_id, Rule())
         await converse(ann, bob)
+
+
+async def test_silence_about_the_parent_does_not_hide_the_depth(open_network: Any) -> None:
+    """bob opens from inside his turn by a bare request, as if nobody had asked him."""
+    async with open_network() as net:
+        depths: list[int] = []
+        clients: dict[str, AgentClient] = {}
+
+        async def bob(text: str) -> str:
+            client = clients["bob"]
+            bare = OpenSession(client.agent_id, "consulting", ("cid",))
+            opened: SessionMetadata = await client.hub_client.connection.request(bare)
+            depths.append(opened.depth)
+            return "done"
+
+        ann = await net.agent("ann")
+        clients["bob"] = await net.agent("bob", bob)
+        await net.agent("cid", quiet)
+        session = await ann.open("consulting", "bob")
+        await session.ask("go on")
+        await settle()
+        assert depths == [1]
+        assert (await clients["bob"].open("consulting", "cid")).metadata.depth == 0, "outside of any turn"
 
 
 async def test_the_hub_derives_the_depth_of_a_delegation(open_network: Any) -> None:

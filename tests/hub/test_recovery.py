@@ -16,6 +16,7 @@ from agorio import (
     InboxBlock,
     LimitsBlock,
     NotFoundError,
+    Redelivery,
     Rule,
     SessionClosedError,
 )
@@ -129,6 +130,29 @@ async def test_mail_waits_in_order_and_what_was_handled_does_not_come_again(live
         assert reader.texts == ["two", "three", "four"]
         assert net.pending("bob") == 0
         await net.check()
+
+
+async def test_what_always_fails_is_given_up_though_the_hub_comes_and_goes(calm: Lives) -> None:
+    attempts = 0
+
+    async def fail(envelope: Envelope) -> None:
+        nonlocal attempts
+        if envelope.event_type == EV_TEXT:
+            attempts += 1
+            raise ValueError("poison")
+
+    async with calm.hub(redelivery=Redelivery(max_attempts=6, backoff=10, factor=1)) as net:
+        alice, _ = await net.agent("alice"), await net.agent("bob", handler=fail)
+        session = await alice.open("conversation", "bob")
+        await session.send("poison")
+        await trio.sleep(25)
+    for _ in range(2):
+        async with calm.hub(redelivery=Redelivery(max_attempts=6, backoff=10, factor=1)) as net:
+            await net.agent("bob", handler=fail, attach=True)
+            await trio.sleep(15)
+            letters = list(net.hub.dead_letters())
+    assert attempts == 6
+    assert [letter.attempts for letter in letters] == [6]
 
 
 async def test_a_gap_in_the_middle_survives(lives: Lives) -> None:
