@@ -220,6 +220,8 @@ class Sessions(SessionTable):
                 self.tasks.settle(tasks, error)
             if work.done is not None:
                 work.done(error)
+            while self._later and not self._delivering:  # last: what reacts builds on all that this commit has led to
+                self._later.popleft()()
 
         self._writer.submit(changes, done)
 
@@ -292,8 +294,6 @@ class Sessions(SessionTable):
                 self._on_envelope(cell, envelope)
         finally:
             self._delivering = not is_outermost
-        while self._later and not self._delivering:
-            self._later.popleft()()
 
     def soon(self, react: Callable[[], None]) -> None:
         """React to a delivery that failed: now, or when every delivery of the step in hand is made."""
