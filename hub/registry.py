@@ -307,11 +307,7 @@ class Registry:
                 version=entry.resume.version,
             )
         resume = self._updated(entry.resume, op.resume)
-        await self._record(
-            entry,
-            attrs.evolve(entry.stored, resume=resume),
-            [AUDIT_KIND_RESUME_SET],
-        )
+        await self._record(entry, attrs.evolve(entry.stored, resume=resume), [AUDIT_KIND_RESUME_SET])
         return resume
 
     async def add_example(self, op: AddExample) -> Resume:
