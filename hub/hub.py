@@ -90,7 +90,6 @@ class Hub(Readable, Operated, Extensible):
         self._top: Supervisor | None = None
         self._exit: ManualExit | None = None
         self._closed = False
-        self._is_recovered = False  # until then nobody sweeps: a session that moves while it is read is read twice
         self._connections = 0
         self._archivist: Archivist | None = None
 
@@ -168,7 +167,6 @@ class Hub(Readable, Operated, Extensible):
             ) as top:
                 self._take_up(services, top)
                 await recover(services)
-                self._is_recovered = True
                 try:
                     yield self
                 finally:
@@ -297,8 +295,8 @@ class Hub(Readable, Operated, Extensible):
     async def _ttl_tick(self) -> int:
         """One pass of the TTL sweep; how many sessions it ended. If cancelled: part of it is done."""
         services = self._open_services()
-        if not self._is_recovered:
-            await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint()
+        if not services.is_recovered:
             return 0
         now = services.clock.time()
         services.tasks.sweep(now)
@@ -314,7 +312,7 @@ class Hub(Readable, Operated, Extensible):
         """One pass of the expectation sweep; how many violations it found. If cancelled: part of it is done."""
         services = self._open_services()
         await trio.lowlevel.checkpoint()
-        return await services.expectations.sweep() if self._is_recovered else 0
+        return await services.expectations.sweep() if services.is_recovered else 0
 
     async def _retention_tick(self) -> int:
         """One pass of the retention sweep; how much it archived. If cancelled: part of it is done."""

@@ -70,6 +70,9 @@ class Inbox:
         "mailbox",
         "overflow",
         "refuses",
+        "tried",
+        "unread",
+        "unread_notes",
         "wake",
     )
 
@@ -94,6 +97,8 @@ class Inbox:
         )
         self.overflow = block.overflow
         self.desk = Desk()
+        self.unread = 0
+        self.unread_notes = 0
         self.connection: Connection | None = None
         self.wake: Callable[[float], None] | None = None
         self._wake_at = math.inf
@@ -101,6 +106,7 @@ class Inbox:
         self._pumping = False
         self.expiring = False
         self.is_parked = False
+        self.tried: Callable[[str], None] = lambda session_id: None
         self.refuses: Callable[[Envelope], str | None] = lambda envelope: None
         self._redelivery = redelivery
         self._dead = dead
@@ -201,6 +207,20 @@ class Inbox:
         self.desk.put_back(Delivery(envelope, counted, 1))
         self.pump()
 
+    def expect_unread(self, counted: int, uncounted: int) -> None:
+        """So much mail waits in the store: it takes its slots, and is read when somebody asks for it."""
+        self.unread += counted
+        self.unread_notes += uncounted
+        for _ in range(counted):
+            self.mailbox.lease_nowait(force=True)
+
+    def release_unread(self, counted: int, uncounted: int) -> None:
+        """It is being read, and is restored one by one."""
+        self.unread -= counted
+        self.unread_notes -= uncounted
+        if counted:
+            self.mailbox.release(counted)
+
     # Delivery.
 
     def connect(self, connection: Connection, window: int | None) -> None:
@@ -289,6 +309,7 @@ class Inbox:
         if refusal is not None:  # a rule has changed while it was out
             self._give_up(self._take_back(delivery), refusal)
             return True
+        self.tried(session_id)
         self.desk.hold(session_id, now + self._redelivery.delay(delivery.attempt))
         self._wake_for_held(now)
         self.pump()

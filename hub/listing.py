@@ -1,4 +1,4 @@
-"""Which sessions there are: those in memory, then those that have ended."""
+"""Which sessions there are: those with work left, then those that have ended."""
 
 from __future__ import annotations
 

@@ -43,6 +43,7 @@ async def recover(services: Services) -> None:
     await _each(services, "running/", _recover_task)
     for entry in services.directory:
         services.ids.floor(entry.agent_id)
+    services.is_recovered = True
 
 
 async def _note_damage(services: Services) -> None:
@@ -174,13 +175,14 @@ async def _lay_down(services: Services, session_id: str, outline: Outline, mark:
     """Know what is known of a session, put its mail back, and fold it when somebody touches it."""
     sessions, log = services.sessions, SessionLog()
     log.take_up(mark.cursors)
-    log.newest_id = mark.newest_id
     participants = tuple([services.directory.shared(who) for who in outline.participants])
-    dormant = Dormant(session_id, participants, attrs.evolve(mark, cursors={}), log)
+    dormant = Dormant(session_id, participants, attrs.evolve(mark, cursors={}, newest_id=""), log)
     sessions.rest(dormant, outline.expires_at)
     services.ids.floor(max(session_id, mark.newest_id))
-    if not mark.is_quiet:
-        await sessions.delivery.restore(dormant)
+    if not mark.is_quiet and sessions.delivery.can_wait_unread(dormant):
+        sessions.delivery.leave_unread(dormant)
+    elif not mark.is_quiet:
+        await sessions.delivery.restore(dormant, mark.mail.attempts)
     if outline.least is not None or outline.is_custom:
         now = services.clock.time()
         due = math.inf if mark.due is None else mark.due
@@ -198,12 +200,13 @@ async def _take_up(services: Services, session_id: str, mark: Bookmark) -> None:
     cell = await sessions.load(from_bytes(stored.body, StoredSession).setup, log)
     sessions.adopt(cell)
     services.ids.floor(max(session_id, cell.log.newest_id))
-    await sessions.delivery.restore(cell)
+    cell.log.newest_id = ""
+    await sessions.delivery.restore(cell, mark.mail.attempts)
+    for task in list(cell.live.tasks.values()):
+        await _adopt_task(services, task)  # before anything that may end it
     for who in cell.setup.participants:
         if who not in services.directory and not cell.live.terminal:
             sessions.depart(cell, who)  # the last hub ended between striking it off and telling its sessions
-    for task in list(cell.live.tasks.values()):
-        await _adopt_task(services, task)
     if not cell.live.terminal:
         services.expectations.enrol(cell, cell.setup.created_at)
     if cell.live.state == "pending" and cell.setup.ack_deadline is not None:

@@ -53,6 +53,7 @@ from ..mailbox.events import (
 from .audit import AuditLog, AuditRecord
 from .auth import AuthRegistry, unproven
 from .directory import Directory, Entry
+from .dormant import Dormant
 from .governance import Governance
 from .inbox import Inbox, InboxActor
 from .log_writer import LogWriter
@@ -273,8 +274,9 @@ class Registry:
         If cancelled: some of them are folded.
         """
         for session_id in list(entry.sessions):
-            waits = not pending_only or entry.inbox.desk.lowest(session_id) is not None
-            if waits and self._sessions.resident(session_id) is None:
+            held = self._sessions.held(session_id)
+            is_idle = pending_only and held is not None and entry.agent_id not in held.log.expected()
+            if isinstance(held, Dormant) and not is_idle:
                 with suppress(QuarantinedError):  # it is reported, and has no members to be told
                     await self._sessions.get(session_id)
 
@@ -307,11 +309,7 @@ class Registry:
                 version=entry.resume.version,
             )
         resume = self._updated(entry.resume, op.resume)
-        await self._record(
-            entry,
-            attrs.evolve(entry.stored, resume=resume),
-            [AUDIT_KIND_RESUME_SET],
-        )
+        await self._record(entry, attrs.evolve(entry.stored, resume=resume), [AUDIT_KIND_RESUME_SET])
         return resume
 
     async def add_example(self, op: AddExample) -> Resume:
@@ -341,6 +339,8 @@ class Registry:
 
         async def work() -> Rule:
             entry = self._directory.entry(op.agent_id)
+            if op.rule.inbox.overflow == "drop_oldest":
+                await self.wake_sessions(entry, pending_only=True)  # the oldest must be there to be dropped
             if not operator:
                 self._refuse_loosening(entry.rule, op.rule)
             rule = attrs.evolve(op.rule, version=entry.rule.version + 1)

@@ -153,6 +153,7 @@ class Services:
         )
         self.subscriptions = Subscriptions(self.sessions, self.reader)
         self.total_pressure = 0
+        self.is_recovered = False  # sweepers run from the start, and nothing may end before all of it is there
         self.quarantined: dict[str, str] = {}
 
     def _make_inbox(self, passport: Passport, rule: Rule) -> Inbox:
@@ -165,6 +166,7 @@ class Services:
             settled=self._settled,
             pressure=partial(self._under_pressure, passport.agent_id, passport.name),
         )
+        inbox.tried = self.sessions.delivery.tried
         inbox.refuses = partial(self._refuses, passport.agent_id)
         return inbox
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -24,6 +25,9 @@ from .session_log import SessionLog
 from .snapshots import Snapshots
 from .stores.protocol import KnowledgeStore
 
+if TYPE_CHECKING:
+    from .delivery import Delivery
+
 PAGE = 1024
 LATE = 1.0
 
@@ -31,6 +35,7 @@ LATE = 1.0
 class SessionTable:
     """Sessions by id."""
 
+    delivery: Delivery
     on_quarantined: Callable[[str, AgorioError], None]
 
     def __init__(
@@ -165,6 +170,8 @@ class SessionTable:
         session_id, cell, failure = dormant.session_id, None, None
         try:
             cell = await self.load(await self._setup(session_id), dormant.log)
+            if dormant.unread:
+                await self.delivery.restore(dormant, dormant.mark.mail.attempts)
         except AgorioError as error:
             failure = error
             if isinstance(error, QuarantinedError):
@@ -179,6 +186,7 @@ class SessionTable:
     def set_aside(self, dormant: Dormant, error: QuarantinedError) -> None:
         """A session's log turned out to be unreadable: it is reported, and everything else works."""
         self.quarantined[dormant.session_id] = str(error)
+        self.delivery.release_unread(dormant)
         self.forget(dormant)
         self.on_quarantined(f"session {dormant.session_id}", error)
 

@@ -68,7 +68,7 @@ class Sessions(SessionTable):
         adapters: AdapterRegistry,
         on_envelope: Callable[[SessionCell, Envelope], None],
     ) -> None:
-        super().__init__(writer.store, directory, adapters, Snapshots(writer.store, writer))
+        super().__init__(writer.store, directory, adapters, Snapshots(writer.store, writer, mint))
         self._writer = writer
         self._audit = audit
         self.clock = clock
@@ -101,6 +101,7 @@ class Sessions(SessionTable):
         )
         key, append = setup.session_id, cell.append_of(result)
         stored = Put(append.stream, to_bytes(StoredSession(setup)), 0)  # the document has the stream's name
+        grant = Grant(bucket=self._governance.take_token(creator))  # last: nothing that may raise comes after it
         self._cells[key] = cell
         self.enrol(cell)
 
@@ -108,7 +109,7 @@ class Sessions(SessionTable):
             cell.failure = error
 
         outline = Put(f"open/{key}", outline_of(setup).to_bytes())
-        self._commit(cell, Work(result, append, None, (stored, outline), (record,), done))
+        self._commit(cell, Work(result, append, grant, (stored, outline), (record,), done))
         if cell.failure is not None:
             raise cell.failure
         return cell
@@ -219,6 +220,8 @@ class Sessions(SessionTable):
                     self.tasks.settle(tasks, error)
             if work.done is not None:
                 work.done(error)
+            while self._later and not self._delivering:  # last: what reacts builds on all that this commit has led to
+                self._later.popleft()()
 
         self._writer.submit(changes, done)
 
@@ -243,7 +246,6 @@ class Sessions(SessionTable):
         self, cell: SessionCell, work: Work, audits: tuple[object, ...], tasks: TaskWork | None, *, ended: bool
     ) -> None:
         cell.live = work.step.live
-        cell.log.newest_id = work.step.envelopes[-1].envelope_id
         if cell.tail.sequence == cell.live.sequence:
             cell.tail = cell.live
         self.total_accepted += len(work.step.envelopes)
@@ -282,8 +284,9 @@ class Sessions(SessionTable):
     def bookmark(self, held: SessionCell | Dormant) -> bytes:
         """Where a session stands."""
         if isinstance(held, Dormant):
-            return held.bookmark().to_bytes()
-        return bookmark_of(held.live, held.log, self.due_of(held.session_id)).to_bytes()
+            return held.bookmark(self.delivery.mail(held), self._mint()).to_bytes()
+        due, mail = self.due_of(held.session_id), self.delivery.mail(held)
+        return bookmark_of(held.live, held.log, due, self._mint(), mail).to_bytes()
 
     def _deliver(self, cell: SessionCell, work: Work, tasks: TaskWork | None) -> None:
         is_outermost, self._delivering = not self._delivering, True
@@ -295,8 +298,6 @@ class Sessions(SessionTable):
                 self._on_envelope(cell, envelope)
         finally:
             self._delivering = not is_outermost
-        while self._later and not self._delivering:
-            self._later.popleft()()
 
     def soon(self, react: Callable[[], None]) -> None:
         """React to a delivery that failed: now, or when every delivery of the step in hand is made."""
