@@ -171,6 +171,7 @@ from .mailbox.errors import (
     RestartLimitExceeded,
     SessionClosedError,
     StoreError,
+    Superseded,
     TaskError,
     TurnError,
 )
@@ -438,6 +439,7 @@ __all__ = [
     "StoreError",
     "SubscribeFrame",
     "Subscribed",
+    "Superseded",
     "Supervisor",
     "Target",
     "Task",

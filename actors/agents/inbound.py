@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeAlias
 
 import trio
@@ -210,7 +210,8 @@ class Inbound:
         finally:
             is_answered = self._invites.pop(invite.session_id)
         if not is_answered:
-            await self.connection.send(self.acceptance(invite))
+            with suppress(SessionClosedError, NotFoundError):  # it is over already: there is nothing left to answer
+                await self.connection.send(self.acceptance(invite))
 
     def note_answer(self, session_id: str) -> None:
         """The agent itself accepts or rejects an invitation."""

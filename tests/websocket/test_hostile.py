@@ -304,6 +304,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "actor_call": {"message": 1},
     "actor_ask": {"name": "alice", "message": 1},
     "actor_send": {"name": "alice", "message": 1},
+    "identity_lost": {"code": "superseded", "message": "x"},
 }
 # Nobody needs an identity to get one, or to take back a question.
 GRANTED = {"register", "auth_challenge", "cancel_request"}
