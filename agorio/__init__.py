@@ -210,6 +210,7 @@ from .mailbox.events import (
     EV_TASK_PROGRESS,
     EV_TASK_STARTED,
     EV_TEXT,
+    EV_TURN_PASSED,
     EV_TURN_SKIPPED,
 )
 from .mailbox.priority import Priority
@@ -275,6 +276,7 @@ __all__ = [
     "EV_TASK_PROGRESS",
     "EV_TASK_STARTED",
     "EV_TEXT",
+    "EV_TURN_PASSED",
     "EV_TURN_SKIPPED",
     "HUB_DEP",
     "SESSION_DEP",

@@ -23,6 +23,7 @@ EV_TASK_CANCELLED: Final = "ag2.task.cancelled"
 EV_TASK_CANCEL_REQUEST: Final = "ag2.task.cancel_request"
 EV_EXPECTATION_VIOLATED: Final = "ag2.expectation.violated"
 EV_TURN_SKIPPED: Final = "ag2.turn.skipped"
+EV_TURN_PASSED: Final = "ag2.turn.passed"
 
 SESSION_PREFIX: Final = "ag2.session."
 TASK_PREFIX: Final = "ag2.task."
@@ -52,8 +53,11 @@ HUB_EVENTS: Final = frozenset(
         EV_SESSION_EXPIRED,
         EV_EXPECTATION_VIOLATED,
         EV_TURN_SKIPPED,
+        EV_TURN_PASSED,
     }
 )
+# After these it may be somebody's turn who has not heard what was said last.
+TURN_NOTICES: Final = frozenset({EV_TURN_SKIPPED, EV_TURN_PASSED})
 # Bookkeeping of a session: it always gets through a full inbox and never starts a turn.
 LIFECYCLE_EVENTS: Final = HUB_EVENTS | INVITE_ANSWERS
 # The reserved names that members may use; anything else under `ag2.` is refused.

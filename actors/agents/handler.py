@@ -12,7 +12,7 @@ import trio
 
 from ...mailbox.envelope import Envelope
 from ...mailbox.errors import AccessDeniedError, InboxFull, InvalidInput, RateLimited, SessionClosedError
-from ...mailbox.events import EV_SESSION_INVITE, EV_TURN_SKIPPED, TURN_EVENTS
+from ...mailbox.events import EV_SESSION_INVITE, TURN_EVENTS, TURN_NOTICES
 from ..sessions.metadata import SessionMetadata
 from ..sessions.operations import FindByCausation, SkipTurn
 from .delegation import capability_of
@@ -54,14 +54,14 @@ async def default_handler(envelope: Envelope | AgentClient, client: AgentClient 
         raise InvalidInput("default_handler takes one envelope and one agent client")
     if envelope.event_type == EV_SESSION_INVITE:
         await client.send_envelope(client.acceptance(envelope))
-    elif envelope.event_type in TURN_EVENTS or _is_skipped_to(envelope, client):
+    elif envelope.event_type in TURN_EVENTS or _is_notice(envelope, client):
         with client.until_closed(envelope.session_id):
             await _take_turn(envelope, client)
 
 
-def _is_skipped_to(envelope: Envelope, client: AgentClient) -> bool:
-    """Somebody else's turn was skipped: it may be this agent's now, which `can_send` will say."""
-    return envelope.event_type == EV_TURN_SKIPPED and envelope.event_data.get("agent_id") != client.agent_id
+def _is_notice(envelope: Envelope, client: AgentClient) -> bool:
+    """Somebody else's turn is over, unheard: it may be this agent's now, which `can_send` will say."""
+    return envelope.event_type in TURN_NOTICES and envelope.event_data.get("agent_id") != client.agent_id
 
 
 async def _take_turn(envelope: Envelope, client: AgentClient) -> None:
@@ -72,7 +72,7 @@ async def _take_turn(envelope: Envelope, client: AgentClient) -> None:
         if not await hub_client.can_send(envelope.session_id, client.agent_id):
             return
         metadata = await hub_client.session_setup(envelope.session_id)
-        if envelope.event_type == EV_TURN_SKIPPED and not await _is_expected(envelope, client):
+        if envelope.event_type in TURN_NOTICES and not await _is_expected(envelope, client):
             return
         await _reply(envelope, client, Session(client, metadata))
     except SessionClosedError:
@@ -114,7 +114,7 @@ async def _project(envelope: Envelope, client: AgentClient, metadata: SessionMet
     scene = Scene(client.agent_id, metadata, adapter.render, names)
     log, scene = await _read_for(view, client, envelope, scene)
     history = view.project(log, scene)
-    if envelope.event_type == EV_TURN_SKIPPED:
+    if envelope.event_type in TURN_NOTICES:
         return _split_last(history)
     current = [message.text for message in view.project([envelope], scene) if message.envelope_id]
     return MemoryStream(history), "\n".join(current)
@@ -140,7 +140,7 @@ async def _read_for(
 
 
 def _split_last(history: list[Message]) -> tuple[MemoryStream, str]:
-    """After a skipped turn the agent answers the last thing that somebody else has said."""
+    """After a turn that it has not heard the agent answers the last thing that somebody else has said."""
     for index in reversed(range(len(history))):
         if history[index].role == "user":
             return MemoryStream([*history[:index], *history[index + 1 :]]), history[index].text

@@ -20,10 +20,10 @@ from ...mailbox.errors import AgorioError, NotFoundError, SessionClosedError
 from ...mailbox.events import (
     EV_SESSION_INVITE,
     EV_SESSION_INVITE_ACK,
-    EV_TURN_SKIPPED,
     LIFECYCLE_EVENTS,
     SESSION_END,
     TASK_EVENTS,
+    TURN_NOTICES,
 )
 from ...transports.frames import AcceptFrame, NotifyFrame, ReceiptFrame
 from ..sessions.operations import ReportTurnFailure
@@ -140,7 +140,7 @@ class Inbound:
             self._invite(frame)
         elif self._callback is not None:
             self._push(frame)
-        elif kind == EV_TURN_SKIPPED:
+        elif kind in TURN_NOTICES:
             self._push(frame)  # it may be this agent's turn now
         else:
             self._acknowledge(frame)

@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 
 from ...mailbox.clock import iso
-from ...mailbox.envelope import Envelope, stamp
+from ...mailbox.envelope import Envelope, stamp, visible_to
 from ...mailbox.errors import AgorioError, InvalidInput, NotAMemberError, ProtocolError, SessionClosedError
 from ...mailbox.events import (
     EV_EXPECTATION_VIOLATED,
@@ -25,6 +25,7 @@ from ...mailbox.events import (
     EV_SESSION_INVITE_REJECT,
     EV_SESSION_OPENED,
     EV_TASK_EXPIRED,
+    EV_TURN_PASSED,
     EV_TURN_SKIPPED,
     HUB_EVENTS,
     INVITE_ANSWERS,
@@ -57,6 +58,7 @@ TRANSITIONS: dict[tuple[SessionState, str], SessionState] = {
     (ACTIVE, EV_SESSION_INVITE_REJECT): ACTIVE,
     (ACTIVE, CONTENT): ACTIVE,
     (ACTIVE, EV_TURN_SKIPPED): ACTIVE,
+    (ACTIVE, EV_TURN_PASSED): ACTIVE,
     (ACTIVE, EV_EXPECTATION_VIOLATED): ACTIVE,
     (ACTIVE, AUTO_CLOSE): CLOSING,
     (ACTIVE, EV_SESSION_CLOSED): CLOSED,
@@ -340,12 +342,25 @@ def _post(writer: _Writer, post: Post) -> None:
     depth = live.setup.depth
     try:
         writer.write(envelope, audience, depth if depth > envelope.depth else envelope.depth)
+        if audience is not None:
+            _pass_turn(writer, live)
         writer.close_if_over()
     except AgorioError:
         raise
     except Exception as exc:
         kind = live.setup.manifest.type
         raise ProtocolError(f"session type {kind} cannot take this {envelope.event_type}: {exc!r}") from exc
+
+
+def _pass_turn(writer: _Writer, before: Live) -> None:
+    """Something was said in private. Whoever is to speak next and has not heard it is told that it is their turn."""
+    adapter, live, said = writer.adapter, writer.live, writer.envelopes[-1]
+    expected = adapter.expected_next(live.adapter_state)
+    if not expected or expected == adapter.expected_next(before.adapter_state):
+        return
+    unaware = tuple([who for who in expected if not visible_to(said, who)])
+    if unaware and adapter.auto_close_reason(live.adapter_state) is None:
+        writer.say(EV_TURN_PASSED, {"agent_id": said.sender_id}, unaware)
 
 
 def check_member(live: Live, agent_id: str) -> None:

@@ -28,6 +28,7 @@ from ..mailbox.errors import AccessDeniedError, AgorioError, BadFrame, NotFoundE
 from ..mailbox.events import (
     EV_SESSION_INVITE,
     EV_SESSION_OPENED,
+    EV_TURN_PASSED,
     HUB_EVENTS,
     LIFECYCLE_EVENTS,
     SESSION_END,
@@ -186,7 +187,11 @@ class _Rerun:
         if kind in SESSION_END:
             follows = self._before.auto_close_reason(self._old.adapter_state) == data.get("reason")
             return None if follows else Close(str(data.get("reason")), str(data.get("by") or ""))
-        return None if kind in (EV_SESSION_INVITE, EV_SESSION_OPENED) else Note(kind, dict(data), envelope.audience)
+        return (
+            None
+            if kind in (EV_SESSION_INVITE, EV_SESSION_OPENED, EV_TURN_PASSED)
+            else Note(kind, dict(data), envelope.audience)
+        )
 
     def _command(self, command: Command, envelope: Envelope | None) -> None:
         now = self._recorded.setup.created_at if envelope is None else parse_iso(envelope.created_at)
