@@ -25,6 +25,7 @@ from .actors.agents.handler import (
 from .actors.agents.hub_client import HubClient
 from .actors.agents.human import HumanClient
 from .actors.agents.mirror import TaskMirror
+from .actors.agents.observing import Observation
 from .actors.agents.resuming_link import LinkChange
 from .actors.agents.session import Session
 from .actors.agents.skills import Skill, parse_skill, render_skill
@@ -391,6 +392,7 @@ __all__ = [
     "NotAMemberError",
     "NotFoundError",
     "NotifyFrame",
+    "Observation",
     "ObservedStat",
     "Packet",
     "Participant",

@@ -13,7 +13,7 @@ import attrs
 
 from ..actors.sessions.lifecycle import check_member
 from ..mailbox.envelope import Envelope, visible_to
-from ..mailbox.errors import AuthError, ConflictError, LinkClosed
+from ..mailbox.errors import AgorioError, AuthError, ConflictError, LinkClosed
 from ..mailbox.events import SESSION_END
 from ..transports.frames import EventFrame, SubscribeFrame
 from .connections import Connection
@@ -56,6 +56,8 @@ class Subscription:
 
     def _is_wanted(self, envelope: Envelope) -> bool:
         frame = self.frame
+        if envelope.event_type in SESSION_END:
+            return True  # whatever was asked for: nobody is left to wait for what cannot come
         return (
             visible_to(envelope, frame.agent_id)
             and (frame.event_types is None or envelope.event_type in frame.event_types)
@@ -72,7 +74,17 @@ class Subscriptions:
         self._by_session: dict[str, list[Subscription]] = {}
 
     async def subscribe(self, connection: Connection, frame: SubscribeFrame) -> None:
-        """Enter an observer and replay. Raises `AuthError`, `NotAMemberError`. If cancelled: it is not entered."""
+        """Enter an observer and replay. Raises `AuthError`, `NotAMemberError`, with the subscription in its details.
+
+        If cancelled: it is not entered.
+        """
+        try:
+            await self._subscribe(connection, frame)
+        except AgorioError as error:
+            error.details["subscription_id"] = frame.subscription_id
+            raise
+
+    async def _subscribe(self, connection: Connection, frame: SubscribeFrame) -> None:
         if frame.agent_id not in connection.bound:
             raise AuthError(f"this connection does not act as {frame.agent_id!r}")
         if frame.subscription_id in connection.subscriptions or len(connection.subscriptions) >= MAX_PER_CONNECTION:

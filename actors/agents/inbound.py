@@ -305,3 +305,4 @@ class Inbound:
             self.turns.retire()
         for watch in self.watches or ():
             watch.fail(error)
+        self.connection.fail_observations(error, self.agent_id)

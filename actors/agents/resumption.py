@@ -147,6 +147,9 @@ class Ledger:
             self._responded(frame)
         elif isinstance(frame, f.ErrorFrame):
             self._settle(frame.request_id or 0)
+            refused = frame.details.get("subscription_id")
+            if isinstance(refused, int):
+                self.subscriptions.pop(refused, None)
         elif isinstance(frame, f.EventFrame):
             self._observed(frame)
         elif isinstance(frame, f.RequestFrame):
