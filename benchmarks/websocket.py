@@ -3,7 +3,7 @@
 
 Ours is a send that the hub has judged, logged and accepted; the echo is the same text sent back and nothing else. Both
 run over sockets of 127.0.0.1, once with both ends in one process, which is charged for both, and once with the far ends
-in a process of their own, as they are deployed. Pipelined means 64 senders that each wait for their own answer: the
+in a process of their own, as they are deployed. Pipelined means 256 senders that each wait for their own answer: the
 echo has one message per text, we have as many per message as have gathered. The hub without any link is measured along:
 no link can be faster than what it carries.
 """
@@ -29,7 +29,7 @@ from common import Row, show
 from agorio import Hub, HubClient, Limits, LocalLink, MemoryKnowledgeStore, Passport, WsLink, serve_ws
 
 TEXT = "hello there"
-SENDERS = 64
+SENDERS = 256
 Say = Callable[[], Awaitable[object]]
 
 
@@ -156,10 +156,10 @@ async def compare(where: str, echo_port: int, hub_port: int, scale: int, clock: 
     piped: list[tuple[float, float]] = []
     url = f"ws://127.0.0.1:{hub_port}"
     async with open_session(lambda: HubClient(WsLink(url))) as send, open_echo(echo_port, 450) as echo:
-        await all_at_once(send, 64 * scale)
+        await all_at_once(send, 256 * scale)
         for _ in range(5):
             alone.append((await one_by_one(send, 100 * scale), await one_by_one(echo, 100 * scale)))
-            piped.append((await all_at_once(send, 640 * scale, clock), await all_at_once(echo, 640 * scale, clock)))
+            piped.append((await all_at_once(send, 1280 * scale, clock), await all_at_once(echo, 1280 * scale, clock)))
     ours, bare = min(pair[0] for pair in alone), min(pair[1] for pair in alone)
     rate = max(pair[0] for pair in piped)
     return [
@@ -172,8 +172,8 @@ async def compare(where: str, echo_port: int, hub_port: int, scale: int, clock: 
 async def ceiling(scale: int) -> Row:
     """The same sends without any link between."""
     async with Hub.open(MemoryKnowledgeStore()) as hub, open_session(lambda: HubClient(LocalLink(hub), hub)) as send:
-        await all_at_once(send, 64 * scale)
-        rates = [await all_at_once(send, 640 * scale) for _ in range(5)]
+        await all_at_once(send, 256 * scale)
+        rates = [await all_at_once(send, 1280 * scale) for _ in range(5)]
     return Row("no link: pipelined, what hub and client can do", max(rates), None, "envelopes/s")
 
 
