@@ -25,6 +25,7 @@ from .actors.agents.handler import (
 from .actors.agents.hub_client import HubClient
 from .actors.agents.human import HumanClient
 from .actors.agents.mirror import TaskMirror
+from .actors.agents.observing import Observation
 from .actors.agents.resuming_link import LinkChange
 from .actors.agents.session import Session
 from .actors.agents.skills import Skill, parse_skill, render_skill
@@ -179,6 +180,7 @@ from .mailbox.errors import (
     RestartLimitExceeded,
     SessionClosedError,
     StoreError,
+    Superseded,
     TaskError,
     TurnError,
 )
@@ -412,6 +414,7 @@ __all__ = [
     "NotAMemberError",
     "NotFoundError",
     "NotifyFrame",
+    "Observation",
     "ObservedStat",
     "Packet",
     "ParkedError",
@@ -466,6 +469,7 @@ __all__ = [
     "StoreError",
     "SubscribeFrame",
     "Subscribed",
+    "Superseded",
     "Supervisor",
     "Target",
     "Task",

@@ -261,7 +261,7 @@ class AuditLog:
 
     def subscribe(
         self,
-        *,
+        *callbacks: object,
         after: int | None = None,
         kind: str | Collection[str] | None = None,
         agent_id: str | None = None,
@@ -271,6 +271,12 @@ class AuditLog:
 
         `async for record in hub.audit_log.subscribe(kind="denied")`, or as a block: `async with ... as records`.
         """
+        if callbacks:
+            raise InvalidInput(
+                "audit_log.subscribe takes no callback: `async for record in hub.audit_log.subscribe(): ...`; "
+                "`hub.subscribe(callback)` is called with events",
+                field="callbacks",
+            )
         start = self.anchor.sequence if after is None else after
         return AuditTail(self, start, _filter(kind, agent_id, session_id))
 

@@ -11,7 +11,7 @@ Pure: it is told the time and returns what to push, to retry and to give up. Rul
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from ..mailbox.envelope import Envelope

@@ -40,6 +40,7 @@ from ..mailbox.errors import (
     InvalidInput,
     NameTaken,
     NetworkError,
+    NotFoundError,
     QuarantinedError,
 )
 from ..mailbox.events import (
@@ -288,7 +289,7 @@ class Registry:
                 self._sessions.depart(cell, entry.agent_id)
         entry.inbox.empty("unregistered")
         if entry.inbox.connection is not None:
-            entry.inbox.connection.unbind(entry)
+            entry.inbox.connection.unbind(entry, NotFoundError(f"{entry.name!r} was unregistered"))
         self._directory.remove(entry.agent_id)
         assert self.agents is not None
         self.agents.stop_soon(_actor_name(entry))

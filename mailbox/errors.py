@@ -107,6 +107,12 @@ class AuthError(NetworkError):
     code = "auth_failed"
 
 
+class Superseded(AuthError):
+    """Another connection has taken up the identity. Two programs must not act as one agent: give each its own name."""
+
+    code = "superseded"
+
+
 class InboxFull(NetworkError):
     """A recipient's inbox is at its cap. Wait until it has handled some mail, or raise `Rule.inbox.max_pending`."""
 

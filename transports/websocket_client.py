@@ -45,7 +45,7 @@ class WebsocketLinkClient:
         """Connect. Raises `LinkError` when the hub cannot be reached. If cancelled: not connected."""
         await trio.lowlevel.checkpoint()
         if self._is_started:
-            if self._end is None:
+            if self._end is None or self._end.outflow.is_closed:
                 raise LinkClosed("this link was closed; make another with link.client()")
             return
         self._is_started = True

@@ -306,12 +306,12 @@ class HubClient(DirectoryCalls):
         for frame in self._early.pop(client.agent_id, ()):
             client.deliver(frame)
 
-    def forget(self, client: AgentClient) -> None:
-        """The agent is no longer served here."""
+    def forget(self, client: AgentClient, why: AgorioError | None = None) -> None:
+        """The agent is no longer served here; whoever waits in its name is told why."""
         if self._clients.get(client.agent_id) is client:
             del self._clients[client.agent_id]
         self._busy.pop(client.agent_id, None)
-        client.lose(LinkClosed(f"{client.name} is no longer registered on this client"))
+        client.lose(why or LinkClosed(f"{client.name} is no longer registered on this client"))
 
     # For agents and their parts.
 

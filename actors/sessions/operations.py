@@ -14,6 +14,7 @@ from .operations_actors import (
     ActorSend,
     ActorStoppedWait,
     CancelRequest,
+    IdentityLost,
 )
 from .operations_agents import (
     AddExample,
@@ -90,6 +91,7 @@ __all__ = [
     "GetSession",
     "GetSkill",
     "GetTask",
+    "IdentityLost",
     "ListAgents",
     "ListSessions",
     "ListTasks",

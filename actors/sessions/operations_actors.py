@@ -68,3 +68,16 @@ class CancelRequest(Operation):
     op: ClassVar[str] = "cancel_request"
     request_id: int
     """That request."""
+
+
+@attrs.frozen
+class IdentityLost(Operation):
+    """From the hub to the agents' side: this connection does not act as the agent any more. Not answered."""
+
+    op: ClassVar[str] = "identity_lost"
+    agent_id: str
+    """The agent."""
+    code: str
+    """The stable code of the error that says why: `superseded` where another connection has taken it up."""
+    message: str
+    """That error's message."""

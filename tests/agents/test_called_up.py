@@ -66,21 +66,6 @@ async def test_without_an_intent_it_is_asked_to_begin(autojump_clock: MockClock,
     assert bob.asked == ["It is your turn to begin."]
 
 
-async def test_a_private_word_does_not_stall_a_discussion(autojump_clock: MockClock, net: Any) -> None:
-    """It is bob's turn next, who is not addressed; he is told that it is, and not what was said."""
-    ann = await net.hc.register(None, Passport("ann"), attach_plugin=False)
-    bob, carl = Counting("bob"), Counting("carl")
-    bob_client = await net.hc.register(bob)
-    await net.hc.register(carl)
-    session = await ann.open("discussion", ["bob", "carl"])
-    await session.send("between us", audience=["carl"])
-    await session.wait(lambda envelope: envelope.text == "carl 1")
-    assert bob.asked == ["It is your turn to begin."]
-    assert carl.asked[-1] == "[bob]: bob 1"
-    due = [envelope for envelope in await net.hub.read_wal(session.session_id) if envelope.event_type == EV_TURN_DUE]
-    assert [envelope.audience for envelope in due] == [(bob_client.agent_id,)]
-
-
 async def test_where_the_next_speaker_hears_what_was_said_nothing_is_added(autojump_clock: MockClock, net: Any) -> None:
     ann = await net.hc.register(None, Passport("ann"), attach_plugin=False)
     await net.hc.register(Counting("bob"))

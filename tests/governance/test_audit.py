@@ -340,3 +340,9 @@ async def test_an_audit_record_is_in_the_commit_of_what_it_tells_of(open_network
         await session.close()
     for key in (f"agent/{ann.agent_id}", f"session/{session.session_id}"):
         assert [commit for commit in commits if key in commit and "audit" in commit]
+
+
+async def test_following_with_a_callback_says_what_to_do_instead(open_network: Any) -> None:
+    async with open_network() as net:
+        with pytest.raises(InvalidInput, match=r"hub\.subscribe\(callback\)"):
+            net.hub.audit_log.subscribe(print)
