@@ -57,7 +57,7 @@ class _Methods(ctypes.Structure):
     )
 
 
-_OPEN = ctypes.CFUNCTYPE(_INT, _POINTER, ctypes.c_char_p, _POINTER, _INT, _POINTER)
+_OPEN = ctypes.CFUNCTYPE(_INT, _POINTER, _POINTER, _POINTER, _INT, _POINTER)  # SQLite keeps the name: no copy of it
 _DELETE = ctypes.CFUNCTYPE(_INT, _POINTER, ctypes.c_char_p, _INT)
 _WRITE = ctypes.CFUNCTYPE(_INT, _POINTER, _POINTER, _INT, _INT64)
 _TRUNCATE = ctypes.CFUNCTYPE(_INT, _POINTER, _INT64)
@@ -124,16 +124,17 @@ class PowerDisk:
 
     # What SQLite calls.
 
-    def _opened(self, vfs: int, name: bytes | None, file: int, flags: int, out: int) -> int:
-        is_new = name is not None and not Path(name.decode()).exists()
+    def _opened(self, vfs: int, name: int | None, file: int, flags: int, out: int) -> int:
+        path = None if name is None else Path(ctypes.string_at(name).decode())
+        is_new = path is not None and not path.exists()
         code = _OPEN(self._real.contents.open)(ctypes.addressof(self._real.contents), name, file, flags, out)
         pointer = ctypes.cast(file, ctypes.POINTER(_POINTER))
-        if code == OK and name is not None:
+        if code == OK and path is not None:
             if pointer[0] not in self._methods:
                 self._methods[pointer[0]] = self._our_methods(_Methods.from_address(pointer[0]))
-            self._names[file] = Path(name.decode()).name
+            self._names[file] = path.name
             if is_new and flags & _LOGS:
-                self._new.add(self._names[file])
+                self._new.add(path.name)
             pointer[0] = ctypes.addressof(self._methods[pointer[0]])
         return int(code)
 
