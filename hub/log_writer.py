@@ -230,6 +230,7 @@ class LogWriter:
         """Tell everybody. One who raises ends the loop, after the others have heard."""
         failure: Exception | None = None
         for _, done in batch:
+            self._in_hand -= 1
             try:
                 done(error)
             except Exception as exc:
@@ -264,6 +265,7 @@ class LogWriter:
         self._closed = True
         batch = list(self._queue)
         self._queue.clear()
+        self._in_hand += len(batch)
         self._answer(batch, _closed_error())
 
     def statistics(self) -> dict[str, Any]:
