@@ -12,6 +12,7 @@ import trio
 from ..actors.runtime.actor import Actor, Context
 from ..actors.runtime.child import Child, Group
 from ..actors.runtime.events import ActorCrash, ActorRestart, Event
+from ..actors.runtime.faults import unwrapped
 from ..actors.runtime.opening import open_supervisor
 from ..actors.runtime.supervisor import Supervisor
 from ..actors.sessions.adapters.base import SessionAdapter
@@ -30,7 +31,7 @@ from .extension import Extensible
 from .governance import Arbiter
 from .inbox import Redelivery
 from .listeners import GROUP as LISTENERS
-from .opening import ManualExit, Opening
+from .opening import ManualExit, Opening, is_below
 from .operations import Operations
 from .operator import Operated
 from .reading import Readable
@@ -84,6 +85,9 @@ class Hub(Readable, Operated, Extensible):
         self._door: Door | None = None
         self._top: Supervisor | None = None
         self._exit: ManualExit | None = None
+        self._task: trio.lowlevel.Task | None = None
+        self._closing = trio.Event()
+        self._over = trio.Event()
         self._closed = False
         self._is_recovered = False  # until then nobody sweeps: a session that moves while it is read is read twice
         self._connections = 0
@@ -131,47 +135,63 @@ class Hub(Readable, Operated, Extensible):
 
         If cancelled: it drains within its grace and closes the store.
         """
-        closing = trio.Event()
-        async with cls.open(store, **options) as hub:
-            hub._on_close = closing.set
-            task_status.started(hub)
-            await closing.wait()
-
-    _on_close: Callable[[], None] | None = None
+        await cls(store, **options)._live(task_status=task_status)
 
     @asynccontextmanager
     async def _running(self) -> AsyncIterator[Hub]:
-        await self._store.open()
-        try:
-            self._services = services = Services(
-                self._store,
-                auth=self._auth or AuthRegistry.default(),
-                clock=as_clock(self._clock),
-                settings=self._settings,
-                adapters=self._adapters,
-                arbiter=self._arbiter,
-                rng=self._rng,
-            )
-            self._extend(services)
-            await services.audit.open()
-            self._door = Door(services, Operations(services).rows())
-            async with open_supervisor(
-                self._children(services), name=TOP, strategy="rest_for_one", on_event=self._on_event, rng=self._rng
-            ) as top:
-                self._take_up(services, top)
-                await recover(services)
-                self._is_recovered = True
+        with unwrapped():
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self._live)
                 try:
                     yield self
                 finally:
-                    self._closed = True  # new work is refused; leaving the supervisor drains in reverse order
+                    self._closing.set()
+
+    async def _live(self, *, task_status: trio.TaskStatus[Hub] = trio.TASK_STATUS_IGNORED) -> None:
+        """The hub's whole life in a task of its own, so that whoever closes it can wait for its end."""
+        self._task = trio.lowlevel.current_task()
+        try:
+            await self._store.open()
+            try:
+                await self._work(task_status)
+            finally:
+                with trio.CancelScope(shield=True):
+                    await self._let_go()
         finally:
             self._closed = True
-            with trio.CancelScope(shield=True):
-                if self._services is not None:
-                    await self._services.audit.close()
-                    self._services.writer.close()
-                await self._store.close()
+            self._over.set()
+
+    async def _work(self, task_status: trio.TaskStatus[Hub]) -> None:
+        self._services = services = Services(
+            self._store,
+            auth=self._auth or AuthRegistry.default(),
+            clock=as_clock(self._clock),
+            settings=self._settings,
+            adapters=self._adapters,
+            arbiter=self._arbiter,
+            rng=self._rng,
+        )
+        self._extend(services)
+        await services.audit.open()
+        self._door = Door(services, Operations(services).rows())
+        async with open_supervisor(
+            self._children(services), name=TOP, strategy="rest_for_one", on_event=self._on_event, rng=self._rng
+        ) as top:
+            self._take_up(services, top)
+            await recover(services)
+            self._is_recovered = True
+            try:
+                task_status.started(self)
+                await self._closing.wait()
+            finally:
+                self._closed = True  # new work is refused; leaving the supervisor drains in reverse order
+
+    async def _let_go(self) -> None:
+        self._closed = True
+        if self._services is not None:
+            await self._services.audit.close()
+            self._services.writer.close()
+        await self._store.close()
 
     def _extend(self, services: Services) -> None:
         """Take in what the options add: evaluators and reactions first, since the session types may name them."""
@@ -210,9 +230,10 @@ class Hub(Readable, Operated, Extensible):
         services.registry.ask = top.ref("registry").ask
 
     async def close(self) -> None:
-        """Refuse new work, drain, flush and close the store; closing again does nothing.
+        """Refuse new work, drain, flush and close the store; who calls it again waits for the same end.
 
-        Only for hubs opened by `await Hub.open(...)` or `nursery.start(Hub.serve, ...)`; a block closes its hub itself.
+        After `await Hub.open(...)` only the task that opened it may close it. One of the hub's own turns, listeners or
+        sweepers may call it as well, and is not made to wait for itself: there it only begins.
         If cancelled: the hub drains within its grace all the same.
         """
         if self._exit is not None:
@@ -222,9 +243,10 @@ class Hub(Readable, Operated, Extensible):
             await leave.leave()
             return
         self._closed = True
-        if self._on_close is not None:
-            self._on_close()
+        self._closing.set()
         await trio.lowlevel.checkpoint()
+        if self._task is not None and not is_below(trio.lowlevel.current_task(), self._task):
+            await self._over.wait()
 
     def _open_services(self) -> Services:
         if self._services is None or self._closed:
