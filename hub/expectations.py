@@ -168,8 +168,9 @@ class Expectations:
     def _see(self, session_id: str) -> Watch | None:
         """The watch of a session whose instant has come, made where it is the first time."""
         at, cell = self._unseen.pop(session_id, None), self._sessions.resident(session_id)
-        if at is not None and cell is not None:
-            self._watches[session_id] = Watch(at, _least(cell.setup.expectations))
+        if at is not None:  # of one that was let go since, any move may make it due
+            least = 0.0 if cell is None else _least(cell.setup.expectations)
+            self._watches[session_id] = Watch(at, least)
         return self._watches.get(session_id)
 
     def _set(self, session_id: str, watch: Watch, at: float) -> None:
@@ -213,6 +214,9 @@ class Expectations:
             cell = await self._sessions.get(session_id)
         except QuarantinedError:  # the session table has reported it
             self._watches.pop(session_id, None)
+            return 0
+        if session_id in self._sessions.unknown_types:  # who is waited for is for its type to say
+            self._set(session_id, watch, now + RETRY)
             return 0
         activity = await self._fold(cell, watch)
         violations = overdue(activity, cell.setup, now, self._evaluators)

@@ -163,9 +163,11 @@ def _read_mark(services: Services, session_id: str, body: bytes | None) -> Bookm
 
 
 def _needs_folding(services: Services, outline: Outline, mark: Bookmark) -> bool:
-    """Whether it has something to do at once: a handshake, running tasks, members that have gone."""
+    """Whether it has something to do at once: a handshake, running tasks, members that have gone, an unknown type."""
     if mark.is_terminal:
         return False
+    if services.sessions.unknown_types.is_foreign(outline):
+        return True
     gone = [who for who in outline.participants if who not in services.directory]
     return mark.state is SessionState.PENDING or mark.tasks > 0 or any(who not in mark.departed for who in gone)
 
@@ -199,6 +201,7 @@ async def _take_up(services: Services, session_id: str, mark: Bookmark) -> None:
     sessions.adopt(cell)
     services.ids.floor(max(session_id, cell.log.newest_id))
     await sessions.delivery.restore(cell)
+    sessions.on_taken_up(cell)
     for who in cell.setup.participants:
         if who not in services.directory and not cell.live.terminal:
             sessions.depart(cell, who)  # the last hub ended between striking it off and telling its sessions

@@ -154,6 +154,7 @@ class Services:
         self.subscriptions = Subscriptions(self.sessions, self.reader)
         self.total_pressure = 0
         self.quarantined: dict[str, str] = {}
+        self.sessions.no_longer_quarantined = lambda what: self.quarantined.pop(what, None)
 
     def _make_inbox(self, passport: Passport, rule: Rule) -> Inbox:
         inbox = Inbox(

@@ -43,6 +43,7 @@ from .session_log import SessionLog
 from .session_table import SessionTable
 from .snapshots import Snapshots
 from .stores.protocol import Change, NowaitStore, Put
+from .unknown_types import UnknownTypes
 
 if TYPE_CHECKING:
     from .tasks import TaskTable, TaskWork
@@ -76,6 +77,8 @@ class Sessions(SessionTable):
         self._governance = governance
         self._on_envelope = on_envelope
         self.delivery = Delivery(directory, self, writer, clock)
+        self.unknown_types = UnknownTypes(self)
+        self.on_taken_up = self.unknown_types.hold
         self._is_nowait = isinstance(writer.store, NowaitStore)
         self.total_accepted = 0
         self._delivering = False
@@ -251,6 +254,7 @@ class Sessions(SessionTable):
             self._audit.committed(*audits)  # type: ignore[arg-type]  # made by AuditLog.record
         if ended:
             self.no_longer_open(cell)
+            self.unknown_types.release(cell)
         self._deliver(cell, work, tasks)
         cell.handshake_over()
         if ended:

@@ -47,6 +47,10 @@ class AdapterRegistry:
             raise NotFoundError(f"no session type {wanted} is registered; there are: {known}", type=session_type)
         return adapter
 
+    def find(self, session_type: str, version: int) -> SessionAdapter | None:
+        """The adapter of exactly this version, if there is one."""
+        return self._adapters.get((session_type, version))
+
     def __contains__(self, session_type: object) -> bool:
         return any(name == session_type for name, _ in self._adapters)
 
