@@ -18,6 +18,7 @@ from ..actors.runtime.supervisor import Supervisor
 from ..actors.sessions.adapters.base import SessionAdapter
 from ..actors.sessions.adapters.registry import AdapterRegistry, default_adapters
 from ..actors.sessions.expectations import Evaluator
+from ..actors.sessions.graph_codec import GraphRegistry
 from ..mailbox.clock import Clock, as_clock
 from ..mailbox.errors import HubClosedError, InvalidInput
 from ..mailbox.events import AUDIT_KIND_ACTOR_RESTARTED
@@ -49,6 +50,8 @@ class Hub(Readable, Operated, Extensible):
 
     `store` keeps the logs, `auth` proves identities (default: `NoAuth`), `clock` is a callable returning ISO-8601 text
     or an object with `time()` (default: trio's clock), intervals and timeouts are seconds, 0 disables a sweeper.
+    `adapters` are session types, instead of the built-in one where type and version are the same; `graphs` knows the
+    conditions and targets of your own that the built-in `workflow` may name.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class Hub(Readable, Operated, Extensible):
         invite_ack_timeout: float = 30.0,
         redelivery: Redelivery | None = None,
         adapters: Iterable[SessionAdapter] = (),
+        graphs: GraphRegistry | None = None,
         arbiter: Arbiter | None = None,
         evaluators: Mapping[str, Evaluator] | None = None,
         reactions: Mapping[str, Reaction] | None = None,
@@ -76,8 +80,8 @@ class Hub(Readable, Operated, Extensible):
         self._settings = Settings(
             ttl_sweep_interval, expectation_sweep_interval, invite_ack_timeout, redelivery or Redelivery(), grace
         )
-        self._adapters: AdapterRegistry = default_adapters()
-        self._more = (tuple(adapters), dict(evaluators or {}), dict(reactions or {}))
+        self._adapters: AdapterRegistry = default_adapters(graphs, adapters)
+        self._more = (dict(evaluators or {}), dict(reactions or {}))
         self._arbiter = arbiter or Arbiter()
         self._rng = rng or random.Random()
         self._user_sink = on_event
@@ -195,13 +199,11 @@ class Hub(Readable, Operated, Extensible):
 
     def _extend(self, services: Services) -> None:
         """Take in what the options add: evaluators and reactions first, since the session types may name them."""
-        adapters, evaluators, reactions = self._more
+        evaluators, reactions = self._more
         for name, evaluator in evaluators.items():
             services.expectations.add_evaluator(name, evaluator)
         for name, reaction in reactions.items():
             services.expectations.add_reaction(name, reaction)
-        for adapter in adapters:
-            self._adapters.register(adapter)
         for adapter in self._adapters:
             services.expectations.check(adapter.manifest.expectations)
 
