@@ -10,7 +10,6 @@ import attrs
 import trio
 
 from ..actors.runtime.actor import Actor, Context
-from ..actors.runtime.child import Child
 from ..actors.runtime.supervisor import Supervisor
 from ..actors.sessions.identity import (
     AuthBlock,
@@ -54,7 +53,8 @@ from .audit import AuditLog, AuditRecord
 from .auth import AuthRegistry, unproven
 from .directory import Directory, Entry
 from .governance import Governance
-from .inbox import Inbox, InboxActor
+from .inbox import Inbox
+from .inbox_actor import inbox_child
 from .log_writer import LogWriter
 from .loosening import loosened
 from .records import StoredAgent, to_bytes, without_claim
@@ -198,7 +198,7 @@ class Registry:
         entry = Entry(stored, inbox)
         self._directory.add(entry)
         assert self.agents is not None
-        self.agents.start_soon(Child(_actor_name(entry), lambda: InboxActor(inbox), grace=0.5))
+        self.agents.start_soon(inbox_child(_actor_name(entry), inbox))
         return entry
 
     async def _reattach(self, op: Register, entry: Entry) -> None:
