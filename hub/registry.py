@@ -210,11 +210,13 @@ class Registry:
         if op.skill_md is not None and op.skill_md != stored.skill_md:
             stored = attrs.evolve(stored, skill_md=op.skill_md)
             kinds.append(AUDIT_KIND_SKILL_SET)
-        if op.rule is not None and _bare(op.rule) != _bare(stored.rule):
-            self._refuse_loosening(stored.rule, op.rule)
+        kept = None if op.rule is None else loosened(stored.rule, op.rule)
+        if op.rule is not None and kept is None and _bare(op.rule) != _bare(stored.rule):
             stored = attrs.evolve(stored, rule=attrs.evolve(op.rule, version=stored.rule.version + 1))
             kinds.append(AUDIT_KIND_RULE_SET)
-        await self._record(entry, stored, [*kinds, AUDIT_KIND_AGENT_ATTACHED], by=entry.agent_id)
+        # A program passes the rule of its first start at every start; one that was tightened since stays as it is.
+        note = {} if kept is None else {"rule_kept": kept}
+        await self._record(entry, stored, [*kinds, AUDIT_KIND_AGENT_ATTACHED], by=entry.agent_id, **note)
 
     def _updated(self, old: Resume, new: Resume) -> Resume:
         return attrs.evolve(new, observed=old.observed, version=old.version + 1, last_updated=iso(self._clock.time()))
