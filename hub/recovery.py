@@ -37,7 +37,9 @@ async def recover(services: Services) -> None:
     await _note_damage(services)
     await _each(services, "agent/", _recover_agent)
     await _each(services, "observed/", _recover_track_record)
+    await _each(services, "fired/", _recover_fired)
     await _recover_sessions(services)
+    services.expectations.forget_ended()
     await services.budgets.recover()
     await services.redeliveries.recover()
     await _each(services, "running/", _recover_task)
@@ -93,6 +95,10 @@ async def _recover_agent(services: Services, document: Document) -> None:
 
 async def _recover_track_record(services: Services, document: Document) -> None:
     services.tasks.records.restore(document.key, document.body)
+
+
+async def _recover_fired(services: Services, document: Document) -> None:
+    services.expectations.restore(document)
 
 
 async def _recover_task(services: Services, document: Document) -> None:

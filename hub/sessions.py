@@ -173,11 +173,15 @@ class Sessions(SessionTable):
         command: Command,
         done: Callable[[AgorioError | None], None] | None = None,
         audits: tuple[AuditRecord, ...] = (),
+        changes: tuple[Change, ...] = (),
     ) -> None:
-        """The hub's own step: close, expire, skip, note, depart. Raises its refusal. Audits come in the same commit."""
+        """The hub's own step: close, expire, skip, note, depart. Raises its refusal.
+
+        Audits and changes come in the same commit.
+        """
         result = step(cell.tail, cell.adapter, command, self._clock.time(), self._mint)
         if result.envelopes:
-            self._commit(cell, Work(result, cell.append_of(result), audits=audits, done=done))
+            self._commit(cell, Work(result, cell.append_of(result), None, changes, audits, done))
         elif done is not None:
             done(None)
 
