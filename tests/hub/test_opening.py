@@ -345,6 +345,13 @@ async def test_a_closed_hub_refuses_every_call_with_one_clear_error(make_store: 
             await refused()
     with pytest.raises((HubClosedError, LinkError)):
         await HubClient(LocalLink(hub), hub=hub).register(None, Passport("carol"), attach_plugin=False)
+    log = hub.audit_log
+    for read in (log.read_all, log.read, log.tail, log.verify, partial(log.get, 1)):
+        with pytest.raises(HubClosedError, match=r"Hub\.open"):
+            await read()  # type: ignore[operator]  # each is an async method without arguments
+    with pytest.raises(HubClosedError):
+        log.subscribe()
+    assert log.anchor.sequence > 0
     await hub.stop_client("client-0")
     await hub.close()
 
