@@ -17,7 +17,7 @@ import trio
 
 from ..mailbox.clock import Clock, iso
 from ..mailbox.codec import encode_exactly
-from ..mailbox.errors import AgorioError, InvalidInput, StoreError
+from ..mailbox.errors import AgorioError, HubClosedError, InvalidInput, StoreError
 from ..mailbox.frozen import FrozenDict, freeze
 from .audit_chain import AuditAnchor, AuditVerdict, Chain, anchor_from_bytes, anchor_to_bytes
 from .log_writer import LogWriter
@@ -193,9 +193,17 @@ class AuditLog:
 
     # Reading.
 
-    async def read_all(self) -> list[AuditRecord]:
-        """Every readable record, oldest first. If cancelled: nothing has changed."""
+    async def _flush(self) -> None:
+        self._check_open()
         await self._writer.flush()
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise HubClosedError("the hub is closed; open a new one with Hub.open(store)")
+
+    async def read_all(self) -> list[AuditRecord]:
+        """Every readable record, oldest first. Raises `HubClosedError`. If cancelled: nothing has changed."""
+        await self._flush()
         records: list[AuditRecord] = []
         after, before = 0, -1
         while after > before:
@@ -217,6 +225,7 @@ class AuditLog:
 
         If cancelled: nothing has changed.
         """
+        self._check_open()
         if after < 0 or limit < 0:
             raise InvalidInput(f"after={after} and limit={limit} must not be negative", field="after")
         page, _ = await self._scan(after, limit, _filter(kind, agent_id, session_id))
@@ -224,6 +233,7 @@ class AuditLog:
 
     async def get(self, sequence: int) -> AuditRecord | None:
         """One record; None where there is none, or none that can be read. If cancelled: nothing has changed."""
+        self._check_open()
         page, _ = await self._scan(sequence - 1, 1, Filter()) if sequence > 0 else ([], 0)
         return page[0][1] if page and page[0][0] == sequence else None
 
@@ -255,7 +265,7 @@ class AuditLog:
 
     async def tail(self, count: int = 20) -> list[AuditRecord]:
         """The newest records, oldest of them first. If cancelled: nothing has changed."""
-        await self._writer.flush()
+        await self._flush()
         last = await self._writer.store.last(STREAM)
         return [record for _, record in await self.read(after=max(0, last - max(0, count)), limit=count)]
 
@@ -269,8 +279,10 @@ class AuditLog:
     ) -> AuditTail:
         """The records from now on, or after a sequence, as they become durable, until the hub closes.
 
-        `async for record in hub.audit_log.subscribe(kind="denied")`, or as a block: `async with ... as records`.
+        `async for record in hub.audit_log.subscribe(kind="denied")`, or as a block: `async with ... as records`. Raises
+        `HubClosedError`.
         """
+        self._check_open()
         if callbacks:
             raise InvalidInput(
                 "audit_log.subscribe takes no callback: `async for record in hub.audit_log.subscribe(): ...`; "
@@ -303,7 +315,7 @@ class AuditLog:
 
     async def verify(self, anchor: AuditAnchor | None = None) -> AuditVerdict:
         """Read the whole log and check the chain, also against an anchor of earlier. If cancelled: nothing is known."""
-        await self._writer.flush()
+        await self._flush()
         chain = Chain(expected=anchor)
         await self._feed(chain)
         return chain.verdict()

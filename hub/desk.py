@@ -178,6 +178,14 @@ class Desk:
             line.held_until = until
             self._held[session_id] = until
 
+    def release(self, session_id: str) -> None:
+        """Hold this session no longer."""
+        self._held.pop(session_id, None)
+        line = self._lines.get(session_id)
+        if line is not None:
+            line.held_until = 0.0
+            self._enter_again(session_id, line)
+
     def remove(self, delivery: Delivery) -> None:
         """Take a queued delivery out."""
         session_id = delivery.envelope.session_id
@@ -266,11 +274,7 @@ class Desk:
     def release_held(self, now: float) -> None:
         """Let the lines go whose backoff is over."""
         for session_id in [key for key, at in self._held.items() if at <= now]:
-            del self._held[session_id]
-            line = self._lines.get(session_id)
-            if line is not None:
-                line.held_until = 0.0
-                self._enter_again(session_id, line)
+            self.release(session_id)
 
     def next_release(self) -> float | None:
         """When the next backoff is over, or None."""

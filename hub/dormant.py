@@ -37,17 +37,21 @@ class Outline:
     """The shortest of its expectations in seconds; None where it has none."""
     is_custom: bool = False
     """Whether it has expectations of the program's own, which a program may come to know later."""
+    type: tuple[str, int] | None = None
+    """Its session type and that one's version; None where an older hub has not noted it."""
 
     def to_bytes(self) -> bytes:
         """As JSON; ten thousand of them may lie in a store in memory."""
-        return msgspec.json.encode([self.expires_at, self.least, self.is_custom, *self.participants])
+        kind = [] if self.type is None else ["/".join(map(str, self.type))]
+        return msgspec.json.encode([self.expires_at, self.least, self.is_custom, *kind, *self.participants])
 
 
 def outline_of(setup: SessionSetup) -> Outline:
     """The outline of a session."""
     seconds = [seconds_of(one) for one in setup.expectations if one.name in EVALUATORS]
     is_custom = len(seconds) < len(setup.expectations)
-    return Outline(setup.participants, setup.expires_at, min(seconds, default=None), is_custom)
+    kind = (setup.manifest.type, setup.manifest.version)
+    return Outline(setup.participants, setup.expires_at, min(seconds, default=None), is_custom, kind)
 
 
 def outline_from_bytes(body: bytes) -> Outline | None:
@@ -58,7 +62,10 @@ def outline_from_bytes(body: bytes) -> Outline | None:
         return None
     if isinstance(expires_at, str) or isinstance(least, str) or not participants:
         return None
-    return Outline(tuple(map(str, participants)), expires_at, least, bool(is_custom))
+    name, slash, version = str(participants[0]).rpartition("/")  # an id has no slash
+    kind = (name, int(version)) if slash and version.isdecimal() else None
+    members = tuple(map(str, participants[1:] if slash else participants))
+    return Outline(members, expires_at, least, bool(is_custom), kind)
 
 
 @attrs.frozen

@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
-from ..actors.runtime.actor import Actor, Context
 from ..actors.sessions.rule import InboxBlock
 from ..mailbox.box import Mailbox, Statistics
 from ..mailbox.envelope import Envelope
-from ..mailbox.errors import InboxFull, LinkClosed, Refuse
+from ..mailbox.errors import InboxFull, LinkClosed
 from ..transports.frames import NotifyFrame
 from .desk import Delivery, Desk, is_counted
 
@@ -382,39 +381,3 @@ class Inbox:
             depth=statistics.current_used,
             cap=statistics.max_capacity,
         )
-
-
-class InboxActor(Actor):
-    """A registered agent as the hub's supervision tree shows it.
-
-    It runs the timers of its inbox, and what is told or asked of its `Ref` it puts to the agent over the link, one
-    message at a time.
-    """
-
-    def __init__(self, inbox: Inbox) -> None:
-        self._inbox = inbox
-
-    async def on_start(self, ctx: Context) -> None:
-        """Take the timers over; a backoff that was running when the last incarnation ended is over now.
-
-        If cancelled: the next incarnation takes over.
-        """
-        nursery = ctx.nursery
-        self._inbox.wake = lambda delay: nursery.start_soon(self._tick_in, delay)
-        self._inbox.tick()
-
-    async def _tick_in(self, delay: float) -> None:
-        await trio.sleep(delay)
-        self._inbox.tick()
-
-    async def receive(self, message: Any, ctx: Context) -> Any:
-        """Put a message to the agent and return its reply.
-
-        If cancelled: the agent's handler is cancelled too, without a restart.
-        """
-        connection = self._inbox.connection
-        if connection is None:
-            raise Refuse(f"agent {self._inbox.mailbox.name!r} is not connected; its sessions' mail waits for it")
-        if self._inbox.is_parked:
-            raise Refuse(f"agent {self._inbox.mailbox.name!r} is parked; the hub's operator has to resume it")
-        return await connection.call(self._inbox.agent_id, message)

@@ -37,7 +37,9 @@ async def recover(services: Services) -> None:
     await _note_damage(services)
     await _each(services, "agent/", _recover_agent)
     await _each(services, "observed/", _recover_track_record)
+    await _each(services, "fired/", _recover_fired)
     await _recover_sessions(services)
+    services.expectations.forget_ended()
     await services.budgets.recover()
     await services.redeliveries.recover()
     await _each(services, "running/", _recover_task)
@@ -94,6 +96,10 @@ async def _recover_agent(services: Services, document: Document) -> None:
 
 async def _recover_track_record(services: Services, document: Document) -> None:
     services.tasks.records.restore(document.key, document.body)
+
+
+async def _recover_fired(services: Services, document: Document) -> None:
+    services.expectations.restore(document)
 
 
 async def _recover_task(services: Services, document: Document) -> None:
@@ -164,9 +170,11 @@ def _read_mark(services: Services, session_id: str, body: bytes | None) -> Bookm
 
 
 def _needs_folding(services: Services, outline: Outline, mark: Bookmark) -> bool:
-    """Whether it has something to do at once: a handshake, running tasks, members that have gone."""
+    """Whether it has something to do at once: a handshake, running tasks, members that have gone, an unknown type."""
     if mark.is_terminal:
         return False
+    if services.sessions.unknown_types.is_foreign(outline):
+        return True
     gone = [who for who in outline.participants if who not in services.directory]
     return mark.state is SessionState.PENDING or mark.tasks > 0 or any(who not in mark.departed for who in gone)
 
@@ -204,6 +212,7 @@ async def _take_up(services: Services, session_id: str, mark: Bookmark) -> None:
     await sessions.delivery.restore(cell, mark.mail.attempts)
     for task in list(cell.live.tasks.values()):
         await _adopt_task(services, task)  # before anything that may end it
+    sessions.on_taken_up(cell)
     for who in cell.setup.participants:
         if who not in services.directory and not cell.live.terminal:
             sessions.depart(cell, who)  # the last hub ended between striking it off and telling its sessions

@@ -10,7 +10,6 @@ import attrs
 import trio
 
 from ..actors.runtime.actor import Actor, Context
-from ..actors.runtime.child import Child
 from ..actors.runtime.supervisor import Supervisor
 from ..actors.sessions.identity import (
     AuthBlock,
@@ -56,7 +55,8 @@ from .auth import AuthRegistry, unproven
 from .directory import Directory, Entry
 from .dormant import Dormant
 from .governance import Governance
-from .inbox import Inbox, InboxActor
+from .inbox import Inbox
+from .inbox_actor import inbox_child
 from .log_writer import LogWriter
 from .loosening import loosened
 from .records import StoredAgent, to_bytes, without_claim
@@ -200,7 +200,7 @@ class Registry:
         entry = Entry(stored, inbox)
         self._directory.add(entry)
         assert self.agents is not None
-        self.agents.start_soon(Child(_actor_name(entry), lambda: InboxActor(inbox), grace=0.5))
+        self.agents.start_soon(inbox_child(_actor_name(entry), inbox))
         return entry
 
     async def _reattach(self, op: Register, entry: Entry) -> None:
@@ -212,11 +212,13 @@ class Registry:
         if op.skill_md is not None and op.skill_md != stored.skill_md:
             stored = attrs.evolve(stored, skill_md=op.skill_md)
             kinds.append(AUDIT_KIND_SKILL_SET)
-        if op.rule is not None and _bare(op.rule) != _bare(stored.rule):
-            self._refuse_loosening(stored.rule, op.rule)
+        kept = None if op.rule is None else loosened(stored.rule, op.rule)
+        if op.rule is not None and kept is None and _bare(op.rule) != _bare(stored.rule):
             stored = attrs.evolve(stored, rule=attrs.evolve(op.rule, version=stored.rule.version + 1))
             kinds.append(AUDIT_KIND_RULE_SET)
-        await self._record(entry, stored, [*kinds, AUDIT_KIND_AGENT_ATTACHED], by=entry.agent_id)
+        # A program passes the rule of its first start at every start; one that was tightened since stays as it is.
+        note = {} if kept is None else {"rule_kept": kept}
+        await self._record(entry, stored, [*kinds, AUDIT_KIND_AGENT_ATTACHED], by=entry.agent_id, **note)
 
     def _updated(self, old: Resume, new: Resume) -> Resume:
         return attrs.evolve(new, observed=old.observed, version=old.version + 1, last_updated=iso(self._clock.time()))

@@ -155,6 +155,7 @@ class Services:
         self.total_pressure = 0
         self.is_recovered = False  # sweepers run from the start, and nothing may end before all of it is there
         self.quarantined: dict[str, str] = {}
+        self.sessions.no_longer_quarantined = lambda what: self.quarantined.pop(what, None)
 
     def _make_inbox(self, passport: Passport, rule: Rule) -> Inbox:
         inbox = Inbox(
@@ -292,11 +293,16 @@ class Services:
             sender is None or all(may_talk(sender, other) is None for other in others)
         )
 
-    def skip_turn(self, cell: SessionCell, agent_id: str, reason: str) -> None:
-        """Record that a turn is given up, where it is that agent's turn and the session type can go on without."""
+    def skip_turn(self, cell: SessionCell, agent_id: str, reason: str, **along: Any) -> bool:
+        """Record that a turn is given up, where it is that agent's turn and the session type can go on without.
+
+        Whether it was; `along` is what `Sessions.command` takes along in the same commit.
+        """
         live = cell.tail
         if live.terminal or live.state != "active":
-            return
+            return False
         expected = cell.adapter.expected_next(live.adapter_state)
-        if expected is not None and agent_id in expected:
-            self.sessions.command(cell, skip_note(agent_id, reason))
+        if expected is None or agent_id not in expected:
+            return False
+        self.sessions.command(cell, skip_note(agent_id, reason), **along)
+        return True

@@ -11,6 +11,7 @@ import trio
 
 from ..actors.sessions.adapters.base import SessionAdapter
 from ..actors.sessions.adapters.registry import AdapterRegistry
+from ..actors.sessions.adapters.unknown import UnknownAdapter
 from ..actors.sessions.lifecycle import Live, begin, fold
 from ..actors.sessions.metadata import SessionSetup, SessionState
 from ..mailbox.codec import decode_envelope
@@ -37,6 +38,8 @@ class SessionTable:
 
     delivery: Delivery
     on_quarantined: Callable[[str, AgorioError], None]
+    no_longer_quarantined: Callable[[str], object]
+    on_taken_up: Callable[[SessionCell], None]
 
     def __init__(
         self, store: KnowledgeStore, directory: Directory, adapters: AdapterRegistry, snapshots: Snapshots
@@ -124,7 +127,8 @@ class SessionTable:
 
         One that has nothing left to do is not kept in memory. If cancelled: nothing has changed.
         """
-        adapter = self.adapters.get(setup.manifest.type, setup.manifest.version)
+        manifest = setup.manifest
+        adapter = self.adapters.find(manifest.type, manifest.version) or UnknownAdapter(manifest)
         log = SessionLog() if log is None else log
         stream = stream_of(setup.session_id)
         live = await self.snapshots.restore(setup, adapter, log) or _begin(setup, adapter)
@@ -144,6 +148,11 @@ class SessionTable:
         """Hold a session that was found in the store, without folding it."""
         self._dormant[dormant.session_id] = dormant
         self._enrol(dormant.session_id, dormant.participants, expires_at, is_open=not dormant.is_terminal)
+
+    def lay_down(self, cell: SessionCell, dormant: Dormant) -> None:
+        """Let a fold go; the session is folded again when somebody touches it."""
+        del self._cells[cell.session_id]
+        self._dormant[cell.session_id] = dormant
 
     def when_awake(self, session_id: str, react: Woken) -> None:
         """Call `react` with the session, at once where it is in memory, else when it is folded; in order of asking."""
@@ -179,6 +188,7 @@ class SessionTable:
         else:
             self._cells[session_id] = cell
             self._dormant.pop(session_id, None)
+            self.on_taken_up(cell)
         waiting, dormant.waiting = dormant.waiting, []
         for react in waiting:
             react(cell, failure)

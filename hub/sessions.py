@@ -43,6 +43,7 @@ from .session_log import SessionLog
 from .session_table import SessionTable
 from .snapshots import Snapshots
 from .stores.protocol import Change, NowaitStore, Put
+from .unknown_types import UnknownTypes
 
 if TYPE_CHECKING:
     from .tasks import TaskTable, TaskWork
@@ -76,6 +77,8 @@ class Sessions(SessionTable):
         self._governance = governance
         self._on_envelope = on_envelope
         self.delivery = Delivery(directory, self, writer, clock)
+        self.unknown_types = UnknownTypes(self)
+        self.on_taken_up = self.unknown_types.hold
         self._is_nowait = isinstance(writer.store, NowaitStore)
         self.total_accepted = 0
         self._delivering = False
@@ -171,11 +174,15 @@ class Sessions(SessionTable):
         command: Command,
         done: Callable[[AgorioError | None], None] | None = None,
         audits: tuple[AuditRecord, ...] = (),
+        changes: tuple[Change, ...] = (),
     ) -> None:
-        """The hub's own step: close, expire, skip, note, depart. Raises its refusal. Audits come in the same commit."""
+        """The hub's own step: close, expire, skip, note, depart. Raises its refusal.
+
+        Audits and changes come in the same commit.
+        """
         result = step(cell.tail, cell.adapter, command, self.clock.time(), self._mint)
         if result.envelopes:
-            self._commit(cell, Work(result, cell.append_of(result), audits=audits, done=done))
+            self._commit(cell, Work(result, cell.append_of(result), None, changes, audits, done))
         elif done is not None:
             done(None)
 
@@ -253,6 +260,7 @@ class Sessions(SessionTable):
             self._audit.committed(*audits)  # type: ignore[arg-type]  # made by AuditLog.record
         if ended:
             self.no_longer_open(cell)
+            self.unknown_types.release(cell)
         self._deliver(cell, work, tasks)
         cell.handshake_over()
         if ended:

@@ -149,7 +149,7 @@ class StoreError(NetworkError):
 
 
 class QuarantinedError(StoreError):
-    """A stored record of this stream is unreadable; the stream is set aside and the rest of the hub works."""
+    """A stored record of this stream is unreadable, or its session's type is unknown; the rest of the hub works."""
 
     code = "quarantined"
 

@@ -75,7 +75,7 @@ class Note:
     event_data: dict[str, Any]
     """The payload."""
     audience: tuple[str, ...] | None = None
-    """Whom it is shown to; None is everybody, `()` nobody: it is in the log only."""
+    """Whom it is shown to; None is everybody, `()` nobody, as in logs of older hubs."""
     task_id: str | None = None
     """The running task that it ends, in its owner's name."""
 

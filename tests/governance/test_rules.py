@@ -261,11 +261,28 @@ async def test_an_agent_may_tighten_its_rule_but_not_loosen_it(open_network: Any
         for looser in (Rule(), attrs.evolve(tight, access=AccessBlock(["*"]))):
             with pytest.raises(AccessDeniedError, match="cannot loosen"):
                 await ann.set_rule(looser)
-            with pytest.raises(AccessDeniedError, match="cannot loosen"):
-                await net.hc.register(None, Passport("ann"), attach=True, rule=looser, attach_plugin=False)
         assert (await net.hub.get_rule(ann.agent_id)).inbox.max_pending == 3
         await net.hub.set_rule(ann.agent_id, Rule())
         assert [(r.version, r.by) for r in await net.audit("rule_set")] == [(2, ann.agent_id), (3, "operator")]
+
+
+async def test_attaching_with_the_rule_of_the_first_start_keeps_what_was_tightened_since(open_network: Any) -> None:
+    """A program passes the same rule at every start; the operator's tighter one must not lock it out."""
+    first = Rule(inbox=InboxBlock(5))
+    async with open_network() as net:
+        ann = await net.agent("ann", rule=first)
+        tight = await net.hub.set_rule(ann.agent_id, Rule(inbox=InboxBlock(3), access=AccessBlock(["b*"])))
+        for passed in (first, Rule()):
+            again = await net.hc.register(None, Passport("ann"), attach=True, rule=passed, attach_plugin=False)
+            assert again.agent_id == ann.agent_id
+            assert await net.hub.get_rule(ann.agent_id) == tight
+        tighter = attrs.evolve(tight, inbox=InboxBlock(2))
+        await net.hc.register(None, Passport("ann"), attach=True, rule=tighter, attach_plugin=False)
+        assert (await net.hub.get_rule(ann.agent_id)).inbox.max_pending == 2
+        attached = await net.audit("agent_attached")
+        kept = [record.get("rule_kept") for record in attached]
+        assert kept == ["access.inbound_from", "access.inbound_from", None]
+        assert [(r.version, r.by) for r in await net.audit("rule_set")] == [(2, "operator"), (3, ann.agent_id)]
 
 
 async def test_a_changed_cap_holds_at_once_and_throws_nothing_out(open_network: Any) -> None:

@@ -25,6 +25,7 @@ from agorio.hub import (
     governance,
     hub,
     inbox,
+    inbox_actor,
     registry,
     sessions,
     tasks,
@@ -290,7 +291,7 @@ def a_timer_fails(patch: pytest.MonkeyPatch) -> None:
     async def tick_in(self: Any, delay: float) -> None:
         raise ValueError("a timer fails")
 
-    patch.setattr(inbox.InboxActor, "_tick_in", tick_in)
+    patch.setattr(inbox_actor.InboxActor, "_tick_in", tick_in)
 
 
 @breaks("session_cap_kept", soonest=4)
