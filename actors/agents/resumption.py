@@ -179,6 +179,10 @@ class Ledger:
         if isinstance(frame.params, ops.CancelRequest):
             number = self._epoch << _EPOCH_BITS | frame.params.request_id
             return attrs.evolve(frame, params=ops.CancelRequest(number))
+        if isinstance(frame.params, ops.Withdraw):
+            place = frame.params
+            self._in_hand.pop((place.agent_id, place.session_id, place.sequence), None)
+            return frame
         number = self._epoch << _EPOCH_BITS | frame.request_id
         self._calls[number] = None
         return attrs.evolve(frame, request_id=number)

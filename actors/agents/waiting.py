@@ -114,6 +114,10 @@ class SessionWatch:
         elif self._is_read and sequence not in self._events:
             self._client.acknowledge(self.session_id, sequence)
 
+    def withdraw(self, sequence: int) -> None:
+        """The hub has given an event up: no wait returns it any more."""
+        self._events.pop(sequence, None)
+
     async def wait(self, predicate: Predicate) -> Envelope:
         """The oldest event that matches and was not returned before. If cancelled: every event is still there."""
         await self._make_ready()

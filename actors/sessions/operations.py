@@ -14,6 +14,7 @@ from .operations_actors import (
     ActorSend,
     ActorStoppedWait,
     CancelRequest,
+    Withdraw,
 )
 from .operations_agents import (
     AddExample,
@@ -115,5 +116,6 @@ __all__ = [
     "UpdateTask",
     "WaitTask",
     "Watch",
+    "Withdraw",
     "operations",
 ]
