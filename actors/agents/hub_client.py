@@ -16,7 +16,7 @@ from typing import Any, Final
 import attrs
 import trio
 
-from ...mailbox.errors import AgorioError, InvalidInput, LinkClosed, LinkError
+from ...mailbox.errors import AgorioError, InvalidInput, LinkClosed, LinkError, NotFoundError
 from ...transports.frames import NotifyFrame
 from ...transports.link import Link, LinkClient
 from ..runtime.child import Child
@@ -323,12 +323,13 @@ class HubClient(DirectoryCalls):
         return self._connection
 
     def adapter(self, manifest: Manifest) -> SessionAdapter:
-        """The rules of a session type; one that this client does not know is rendered as plain text."""
+        """The rules of a session type; what this client does not know in that version is rendered as plain text."""
         if self._adapters is None:
             self._adapters = default_adapters()
-        if manifest.type not in self._adapters:
+        try:
+            return self._adapters.get(manifest.type, manifest.version)
+        except NotFoundError:
             return SessionAdapter()
-        return self._adapters.get(manifest.type, manifest.version)
 
     def start_child(self, child: Child) -> Ref:
         """Start an actor in the client's group. Raises `ActorStopped` where that is stopping."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -22,6 +23,7 @@ from agorio.actors.agents.hub_client import HubClient
 from agorio.actors.agents.stream import MemoryStream
 from agorio.actors.agents.turn_context import current_turn
 from agorio.actors.agents.views import FullTranscript, NamedTranscript, WindowedSummary
+from agorio.actors.sessions.adapters.conversation import ConversationAdapter
 from agorio.actors.sessions.identity import Passport, Resume
 from agorio.actors.sessions.rule import RateBlock, Rule
 from agorio.mailbox.envelope import Envelope
@@ -66,6 +68,18 @@ async def test_a_consultation(autojump_clock: MockClock, net: Any) -> None:
     assert texts == ["why?", "WHY?"]
     with pytest.raises(SessionClosedError):
         await session.send("and?")
+
+
+async def test_a_session_type_that_is_newer_than_the_client(autojump_clock: MockClock, net: Any) -> None:
+    newer = ConversationAdapter()
+    newer.manifest = attrs.evolve(newer.manifest, version=2)
+    net.hub.register_adapter(newer)
+    ann = await net.hc.register(quiet, Passport(name="ann"))
+    await net.hc.register(upper, Passport(name="bob"))
+    session = await ann.open("conversation", "bob")
+    assert session.metadata.manifest.version == 2
+    assert (await session.ask("why?", timeout=5)).text == "WHY?"
+    assert net.hub.dead_letters() == ()
 
 
 async def test_what_an_agent_is_given(autojump_clock: MockClock, net: Any) -> None:
