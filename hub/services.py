@@ -198,9 +198,14 @@ class Services:
         held = self.sessions.held(envelope.session_id)
         if entry is None or held is None or held.is_terminal:
             return
-        if attempts or not entry.inbox.desk.has_cue(envelope.session_id):
-            # What the letter belongs to goes on without it; not now, where deliveries of one step are half made.
-            self.sessions.soon(lambda: self.sessions.when_awake(envelope.session_id, self._skip_failed(agent_id)))
+        is_tried = attempts > 0 and reason != "drop_oldest"
+        # What the letter belongs to goes on without it; not now, where deliveries of one step are half made.
+        self.sessions.soon(lambda: self._go_on_without(entry, envelope.session_id, is_tried))
+
+    def _go_on_without(self, entry: Entry, session_id: str, is_tried: bool) -> None:
+        """Skip the turn that the letter was to bring about, unless something else that is pending brings it about."""
+        if is_tried or not entry.inbox.desk.has_cue(session_id):
+            self.sessions.when_awake(session_id, self._skip_failed(entry.agent_id))
 
     def _skip_failed(self, agent_id: str) -> Woken:
         def skip(cell: SessionCell | None, error: AgorioError | None) -> None:

@@ -27,7 +27,7 @@ from agorio.actors.sessions.adapters.conversation import ConversationAdapter
 from agorio.actors.sessions.identity import Passport, Resume
 from agorio.actors.sessions.rule import RateBlock, Rule
 from agorio.mailbox.envelope import Envelope
-from agorio.mailbox.errors import InvalidInput, NotFoundError, SessionClosedError
+from agorio.mailbox.errors import InvalidInput, NotFoundError, ProtocolError, SessionClosedError
 from agorio.mailbox.events import EV_SESSION_INVITE_ACK, EV_TEXT, EV_TURN_SKIPPED
 from agorio.mailbox.priority import Priority
 
@@ -68,6 +68,26 @@ async def test_a_consultation(autojump_clock: MockClock, net: Any) -> None:
     assert texts == ["why?", "WHY?"]
     with pytest.raises(SessionClosedError):
         await session.send("and?")
+
+
+@pytest.mark.parametrize("reason", ["no_reply", "turn_failed"])
+async def test_a_consultation_without_a_reply_closes_at_once(
+    reason: str, autojump_clock: MockClock, net: Any
+) -> None:
+    async def bob(text: str) -> None:
+        if reason == "turn_failed":
+            raise ValueError(text)
+
+    ann = await net.hc.register(quiet, Passport(name="ann"))
+    await net.hc.register(bob, Passport(name="bob"))
+    session = await ann.open("consulting", "bob")
+    await session.send("why?")
+    with pytest.raises(SessionClosedError, match=reason):
+        await session.wait(lambda e: e.event_type == EV_TEXT, timeout=60)
+    assert (await session.info()).close_reason == reason
+    session = await ann.open("consulting", "bob")
+    with pytest.raises(ProtocolError, match="gave no reply"):
+        await session.ask("and why?", timeout=60)
 
 
 async def test_a_session_type_that_is_newer_than_the_client(autojump_clock: MockClock, net: Any) -> None:
