@@ -49,6 +49,8 @@ class SessionCell:
     """Why it could not be created."""
     spent: dict[str, Account] | None = None
     """What its members have used up in it."""
+    automatic_turns: int = 0
+    """Turns in a row that default handlers have taken, for the loop breaker."""
 
     @property
     def session_id(self) -> str:

@@ -36,7 +36,7 @@ class ConsultingState:
 class ConsultingAdapter(SessionAdapter):
     """The initiator sends one text, the respondent one text, then the session closes as `consulting_complete`.
 
-    Where the respondent has nothing to say it closes as `no_reply`, where its turn has failed for good as `turn_failed`.
+    Where the respondent has nothing to say it closes as `no_reply`, where its turn has failed for good, `turn_failed`.
     """
 
     state_format = 2
