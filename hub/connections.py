@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from ..actors.runtime.actor import Actor, Context
-from ..actors.sessions.operations import ActorCall, CancelRequest, IdentityLost
+from ..actors.sessions.operations import ActorCall, CancelRequest, IdentityLost, Withdraw
+from ..mailbox.envelope import Envelope
 from ..mailbox.errors import AgorioError, BadFrame, LinkClosed, NetworkError, Superseded, error_from_wire
 from ..mailbox.frozen import freeze
 from ..transports.frames import ErrorFrame, Frame, NotifyFrame, RequestFrame, ResponseFrame
@@ -115,6 +116,11 @@ class Connection:
     def refuse(self, error: AgorioError, request_id: int | None) -> None:
         """Answer with an error."""
         self.answer(error_frame(error, request_id))
+
+    def withdraw(self, agent_id: str, envelope: Envelope) -> None:
+        """Have the other side forget a delivery that it has not taken in hand."""
+        operation = Withdraw(agent_id, envelope.session_id, envelope.sequence)
+        self.answer(RequestFrame(0, Withdraw.op, operation))
 
     async def call(self, agent_id: str, message: Any) -> Any:
         """Put a message to an agent on the other side and return its reply.

@@ -11,7 +11,8 @@ Pure: it is told the time and returns what to push, to retry and to give up. Rul
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Final
 
 from ..mailbox.envelope import Envelope
@@ -281,19 +282,32 @@ class Desk:
         return min(self._held.values()) if self._held else None
 
     def drop_oldest(self) -> Delivery | None:
-        """Take out the oldest counted delivery that is not out; None where all are."""
-        oldest: Delivery | None = None
-        for line in self._lines.values():
-            first = next((delivery for delivery in line.queued if delivery.counted), None)
-            if first is not None and (oldest is None or first.envelope.envelope_id < oldest.envelope.envelope_id):
-                oldest = first
+        """Take out the oldest counted delivery that nobody has in hand; None where there is none."""
+        oldest = min(self._droppable(), key=lambda delivery: delivery.envelope.envelope_id, default=None)
         if oldest is not None:
             session_id = oldest.envelope.session_id
             line = self._lines[session_id]
-            line.remove(oldest)
-            if not line.queued and not line.out and not line.free:
+            if self._take_out(line, oldest.envelope.sequence) is None:
+                line.remove(oldest)
+            if line.queued:
+                self._enter_again(session_id, line)
+            elif not line.out and not line.free:
                 del self._lines[session_id]
+                self._held.pop(session_id, None)
         return oldest
+
+    def _droppable(self) -> Iterator[Delivery]:
+        """What each line could lose first.
+
+        Without turns, which is without a window or with one of nothing, what is out only lies there unread. With turns
+        the first that is out of a session is in hand and its successors wait behind it; after a retry nobody knows.
+        """
+        for line in self._lines.values():
+            out = [delivery for delivery in line.out.values() if delivery.counted]
+            if self.window:
+                out = [] if line.retried else out[1:]
+            yield from sorted(out, key=lambda delivery: delivery.envelope.sequence)[:1]
+            yield from islice((delivery for delivery in line.queued if delivery.counted), 1)
 
     def take_expired(self, now: float) -> list[Delivery]:
         """Take out the queued deliveries whose time to live is over."""

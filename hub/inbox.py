@@ -1,5 +1,4 @@
-"""One agent's inbox: the mailbox that enforces its cap, the desk that orders it, and the connection that it goes out
-by.
+"""One agent's inbox: the mailbox that enforces its cap, the desk that orders it, and the connection it goes out by.
 
 Everything here is synchronous. A pending delivery holds a slot of the bounded mailbox, on lease, from the moment its
 envelope is admitted until its receipt comes back, so the cap is exact for offline agents and over restarts. The agent's
@@ -133,8 +132,7 @@ class Inbox:
         return True
 
     async def wait_for_slot(self) -> None:
-        """Wait for room and keep it for the `reserve` that follows; `let_go` of it then. If cancelled: no slot is
-        taken.
+        """Wait for room and keep it for the `reserve` that follows; `let_go` of it then. If cancelled: none is taken.
 
         Waiting in line and then racing for the slot would hand it from one waiter to the next for ever.
         """
@@ -182,6 +180,8 @@ class Inbox:
         if self.mailbox.free >= 1:
             return self.reserve()
         victim = self.desk.drop_oldest() if self.overflow == "drop_oldest" else None
+        if victim is not None and victim.attempt and self.connection is not None:
+            self.connection.withdraw(self.agent_id, victim.envelope)
         dropped = envelope if victim is None else victim.envelope
         self._dead(self.agent_id, dropped, self.overflow, 0 if victim is None else victim.attempt)
         self._settled(self.agent_id, dropped)

@@ -51,6 +51,7 @@ def _caps(old: Rule, new: Rule) -> Iterator[tuple[str, float, float]]:
         _cap(after.max_concurrent_sessions),
     )
     yield "limits.max_concurrent_tasks", _cap(before.max_concurrent_tasks), _cap(after.max_concurrent_tasks)
+    yield "limits.automatic_turns", _cap(before.automatic_turns), _cap(after.automatic_turns)
     yield "limits.session_ttl_default", _ttl(before.session_ttl_default), _ttl(after.session_ttl_default)
     yield "limits.task_ttl_default", _ttl(before.task_ttl_default), _ttl(after.task_ttl_default)
     yield "rate.envelopes_per_minute", _cap(old.rate.envelopes_per_minute), _cap(new.rate.envelopes_per_minute)

@@ -203,7 +203,7 @@ class Operations:
 
     def can_send(self, connection: Connection, op: ops.CanSend) -> Any:
         """The rules by which the hub would judge."""
-        return self._services.can_send(op.session_id, op.agent_id, op.event_type)
+        return self._services.can_send(op)
 
     async def find_by_causation(self, connection: Connection, op: ops.FindByCausation) -> Envelope | None:
         """The member's own answer to an envelope."""

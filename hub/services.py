@@ -38,6 +38,7 @@ from .inbox import Inbox, Redelivery
 from .listeners import Listeners
 from .listing import list_sessions
 from .log_writer import LogWriter
+from .loops import LoopBreaker
 from .operations import check_search, probe, skip_note
 from .reader import Reader
 from .redeliveries import Redeliveries
@@ -136,6 +137,7 @@ class Services:
         )
         self.waits = Waits(self.directory)
         self.budgets = Budgets(self)
+        self.loops = LoopBreaker(self.directory, self.audit, self.skip_turn)
         self.redeliveries = Redeliveries(self)
         self.registry.owner_gone = self._owner_gone
         self.registry.rule_changed = self.budgets.judge
@@ -201,9 +203,14 @@ class Services:
         held = self.sessions.held(envelope.session_id)
         if entry is None or held is None or held.is_terminal:
             return
-        if attempts or not entry.inbox.desk.has_cue(envelope.session_id):
-            # What the letter belongs to goes on without it; not now, where deliveries of one step are half made.
-            self.sessions.soon(lambda: self.sessions.when_awake(envelope.session_id, self._skip_failed(agent_id)))
+        is_tried = attempts > 0 and reason != "drop_oldest"
+        # What the letter belongs to goes on without it; not now, where deliveries of one step are half made.
+        self.sessions.soon(lambda: self._go_on_without(entry, envelope.session_id, is_tried))
+
+    def _go_on_without(self, entry: Entry, session_id: str, is_tried: bool) -> None:
+        """Skip the turn that the letter was to bring about, unless something else that is pending brings it about."""
+        if is_tried or not entry.inbox.desk.has_cue(session_id):
+            self.sessions.when_awake(session_id, self._skip_failed(entry.agent_id))
 
     def _skip_failed(self, agent_id: str) -> Woken:
         def skip(cell: SessionCell | None, error: AgorioError | None) -> None:
@@ -225,6 +232,7 @@ class Services:
     def _announce(self, cell: SessionCell, envelope: Envelope) -> None:
         self.expectations.observe(cell, envelope)
         self.waits.hear(envelope)
+        self.loops.count(cell, envelope)
         self.subscriptions.publish(envelope)
         if envelope.event_type in SESSION_END:
             self.budgets.session_over(envelope.session_id)
@@ -274,17 +282,21 @@ class Services:
         """Sessions of these members, newest first. If cancelled: nothing has changed."""
         return await list_sessions(self.sessions, self.store, members, state, limit)
 
-    def can_send(self, session_id: str, agent_id: str, event_type: str) -> Any:
+    def can_send(self, op: ops.CanSend) -> Any:
         """A bool, or an awaitable of one where the session is not in memory."""
-        cell = self.sessions.resident(session_id)
-        if cell is not None:
-            return self._may_send(cell, agent_id, event_type)
-        return self._can_send_later(session_id, agent_id, event_type)
+        cell = self.sessions.resident(op.session_id)
+        return self._may_send(cell, op) if cell is not None else self._can_send_later(op)
 
-    async def _can_send_later(self, session_id: str, agent_id: str, event_type: str) -> bool:
-        return self._may_send(await self.sessions.get(session_id), agent_id, event_type)
+    async def _can_send_later(self, op: ops.CanSend) -> bool:
+        return self._may_send(await self.sessions.get(op.session_id), op)
 
-    def _may_send(self, cell: SessionCell, agent_id: str, event_type: str) -> bool:
+    def _may_send(self, cell: SessionCell, op: ops.CanSend) -> bool:
+        """By the rules; and for an answer that nobody but the default handler gives, by the loop breaker."""
+        if not self._is_legal(cell, op.agent_id, op.event_type):
+            return False
+        return op.causation_id is None or self.loops.allows(cell, op.agent_id)
+
+    def _is_legal(self, cell: SessionCell, agent_id: str, event_type: str) -> bool:
         """By the session's rules, and by the access that its members grant each other now."""
         get = self.directory.get
         sender = get(agent_id)

@@ -46,6 +46,8 @@ class SessionCell:
     """How often the tail was thrown away; what was judged on an earlier tail cannot be committed any more."""
     failure: AgorioError | None = None
     """Why it could not be created."""
+    automatic_turns: int = 0
+    """Turns in a row that default handlers have taken, for the loop breaker."""
 
     @property
     def session_id(self) -> str:

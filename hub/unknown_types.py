@@ -55,7 +55,8 @@ class UnknownTypes:
             if cell.tail is not live or self._sessions.adapters.find(manifest.type, manifest.version) is None:
                 continue
             self.release(cell)
-            mark = bookmark_of(live, cell.log, self._sessions.due_of(session_id))
+            due, mail = self._sessions.due_of(session_id), self._sessions.delivery.mail(cell)
+            mark = bookmark_of(live, cell.log, due, self._sessions._mint(), mail)
             self._sessions.lay_down(cell, Dormant(session_id, cell.participants, mark, cell.log))
             for inbox in self._inboxes(cell):
                 inbox.pump()

@@ -86,5 +86,6 @@ AUDIT_KIND_AGENT_PARKED: Final = "agent_parked"
 AUDIT_KIND_AGENT_RESUMED: Final = "agent_resumed"
 AUDIT_KIND_REDELIVERED: Final = "redelivered"
 AUDIT_KIND_ARCHIVED: Final = "archived"
+AUDIT_KIND_LOOP_BROKEN: Final = "loop_broken"
 
 __all__ = [name for name in dir() if name.startswith(("EV_", "AUDIT_KIND_"))]

@@ -136,12 +136,18 @@ class DirectoryCalls:
         """The id of one of this client's agents; anything else comes back as it is."""
         return name_or_id
 
-    async def can_send(self, session_id: str, agent_id: str, event_type: str = EV_TEXT) -> bool:
+    async def can_send(
+        self, session_id: str, agent_id: str, event_type: str = EV_TEXT, *, answers: Envelope | None = None
+    ) -> bool:
         """Whether the hub would accept such an envelope of that member, by id or name, now.
+
+        With `answers`, what an agent is about to answer by itself, it is also asked whether agents have answered each
+        other often enough (`Rule.limits.automatic_turns`). The turn is given up then.
 
         If cancelled: nothing has changed.
         """
-        answer: bool = await self._request(CanSend(session_id, self.own_id(agent_id), event_type))
+        cause = None if answers is None else answers.envelope_id
+        answer: bool = await self._request(CanSend(session_id, self.own_id(agent_id), event_type, cause))
         return answer
 
     async def default_view_policy(self, session_id: str, agent_id: str) -> ViewPolicy:

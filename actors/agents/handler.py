@@ -71,7 +71,7 @@ async def _take_turn(envelope: Envelope, client: AgentClient) -> None:
     if client.asker is None or await _is_answered(envelope, client):
         return
     try:
-        if not await hub_client.can_send(envelope.session_id, client.agent_id):
+        if not await hub_client.can_send(envelope.session_id, client.agent_id, answers=envelope):
             return
         metadata = await hub_client.session_setup(envelope.session_id)
         if envelope.event_type in TURN_NOTICES and not await _is_expected(envelope, client):

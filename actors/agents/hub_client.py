@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from types import MappingProxyType, TracebackType
 from typing import Any, Final
 
 import attrs
 import trio
 
-from ...mailbox.errors import AgorioError, InvalidInput, LinkClosed, LinkError
+from ...mailbox.errors import AccessDeniedError, AgorioError, InvalidInput, LinkClosed, LinkError, NotFoundError
 from ...transports.frames import NotifyFrame
 from ...transports.link import Link, LinkClient
 from ..runtime.child import Child
@@ -280,7 +280,8 @@ class HubClient(DirectoryCalls):
         agent_id = agent.agent_id if isinstance(agent, AgentClient) else self.own_id(agent)
         connection = await self.connect()
         if agent_id not in self._clients:
-            await self.get_agent(agent_id)
+            with suppress(AccessDeniedError):  # who has proven no identity here learns nothing about others
+                await self.get_agent(agent_id)
         await connection.request(Unregister(agent_id))
         client = self._clients.get(agent_id)
         if client is not None:
@@ -323,12 +324,13 @@ class HubClient(DirectoryCalls):
         return self._connection
 
     def adapter(self, manifest: Manifest) -> SessionAdapter:
-        """The rules of a session type; one that this client does not know is rendered as plain text."""
+        """The rules of a session type; what this client does not know in that version is rendered as plain text."""
         if self._adapters is None:
             self._adapters = default_adapters()
-        if manifest.type not in self._adapters:
+        try:
+            return self._adapters.get(manifest.type, manifest.version)
+        except NotFoundError:
             return SessionAdapter()
-        return self._adapters.get(manifest.type, manifest.version)
 
     def start_child(self, child: Child) -> Ref:
         """Start an actor in the client's group. Raises `ActorStopped` where that is stopping."""

@@ -24,11 +24,12 @@ from ...mailbox.events import (
 from ...transports.frames import NotifyFrame
 from ..sessions.identity import Passport, Resume
 from ..sessions.metadata import SessionMetadata
+from ..sessions.operations import SetWindow
 from .agent_client import AgentClient
 from .calling import as_handler
 from .correlation import again
 from .session import Session
-from .waiting import Predicate
+from .waiting import Predicate, check_predicate, matches
 
 Callback = Callable[[Envelope], Awaitable[None]]
 
@@ -77,10 +78,15 @@ class Person(AgentClient):
         if frame is not None:
             self._acknowledge(frame)
 
+    def withdraw(self, session_id: str, sequence: int) -> None:
+        """The hub has given the message up to make room for newer ones."""
+        self.mail.pop((session_id, sequence), None)
+        super().withdraw(session_id, sequence)
+
     def take(self, predicate: Predicate) -> Envelope | None:
         """The oldest message that matches; from here on it is read."""
         for key, frame in self.mail.items():
-            if predicate(frame.envelope):
+            if matches(predicate, frame.envelope):
                 del self.mail[key]
                 self._acknowledge(frame)
                 return frame.envelope
@@ -88,7 +94,11 @@ class Person(AgentClient):
 
     def set_callbacks(self, callbacks: tuple[Callback, ...]) -> None:
         """Change who is called; the first callback gets what lies here unread, the last one leaves what it has not."""
+        had_callbacks = bool(self.callbacks)
         self.callbacks = callbacks
+        if bool(callbacks) != had_callbacks and not self.is_gone:
+            # Called one at a time, a person takes turns; what is pulled lies here, and the hub may take it back.
+            self.connection.post_request(SetWindow(self.agent_id, self.concurrency if callbacks else None))
         if callbacks:
             waiting, self.mail = self.mail, {}
             for frame in waiting.values():
@@ -193,6 +203,7 @@ class HumanClient:
 
         If cancelled: every message is still unread.
         """
+        check_predicate(predicate)
         with trio.move_on_after(math.inf if timeout is None else timeout):
             return await self._next(predicate or is_for_people)
         raise TimeoutError(f"no message for {self.name} within {timeout:g} s")

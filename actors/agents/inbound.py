@@ -259,6 +259,16 @@ class Inbound:
         if frames is not None and not frames and self._unanswered is not None:
             del self._unanswered[session_id]
 
+    def withdraw(self, session_id: str, sequence: int) -> None:
+        """The hub has given the delivery up to make room: forget it, unless it is in hand."""
+        if self._unanswered is not None:
+            self._unanswered.get(session_id, {}).pop(sequence, None)
+        if self.turns is not None:
+            self.turns.queue.remove(session_id, sequence)
+        watch = None if self.watches is None else self.watches.get(session_id)
+        if watch is not None:
+            watch.withdraw(sequence)
+
     def deliver_unanswered(self) -> None:
         """A handler has come: hand it what is here, in order."""
         waiting, self._unanswered = self._unanswered or {}, None

@@ -14,7 +14,7 @@ from ...mailbox.envelope import Envelope
 from ...mailbox.errors import ActorCrashed, AgorioError, NetworkError, Refuse, error_from_wire
 from ...mailbox.frozen import freeze
 from ...transports.frames import ErrorFrame, RequestFrame, ResponseFrame
-from ..sessions.operations import ActorCall, CancelRequest, IdentityLost
+from ..sessions.operations import ActorCall, CancelRequest, IdentityLost, Withdraw
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -46,7 +46,7 @@ class InboundCalls:
         self._open: dict[int, InboundCall] = {}
 
     def receive(self, frame: RequestFrame, clients: dict[str, Any]) -> None:
-        """Queue a message for its agent, cancel one, or let an agent go."""
+        """Queue a message for its agent, cancel one, take a delivery back, or let an agent go."""
         params = frame.params
         if isinstance(params, CancelRequest):
             call = self._open.get(params.request_id)
@@ -58,6 +58,10 @@ class InboundCalls:
                 client.hub_client.forget(client, error_from_wire(params.code, params.message))
         elif isinstance(params, ActorCall):
             self._queue(frame.request_id, params, clients.get(params.agent_id))
+        elif isinstance(params, Withdraw):
+            client = clients.get(params.agent_id)
+            if client is not None:
+                client.withdraw(params.session_id, params.sequence)
         else:
             self._refuse(frame.request_id, NetworkError(f"a client has no operation {frame.op!r}"))
 

@@ -22,7 +22,6 @@ from ...mailbox.errors import (
     HubClosedError,
     LinkClosed,
     LinkError,
-    NotFoundError,
     RateLimited,
     StoreError,
 )
@@ -31,7 +30,7 @@ from ...transports.link import Link, LinkClient, drain_of
 from ...transports.reconnect import Reconnect, ReconnectingLink
 from ..sessions.credentials import Answerer, Challenge, Credentials
 from ..sessions.identity import AuthBlock
-from ..sessions.operations import AuthChallenge, IdentityLost, Operation, Register, Unregister
+from ..sessions.operations import AuthChallenge, IdentityLost, Operation, Register
 from .correlation import as_error
 from .resumption import Ledger
 
@@ -287,10 +286,7 @@ class ResumingLink:
             scheme = getattr(proof, "scheme", register.passport.auth.scheme)
             challenge = await self._ask(AuthChallenge(name, scheme))
             register = attrs.evolve(register, credentials=await _proven(name, proof, challenge))
-        registered = await self._ask(register)
-        if registered.agent_id != agent_id:
-            await self._ask(Unregister(registered.agent_id))  # a stranger of the same name, made by the asking
-            raise NotFoundError(f"the hub does not know {name!r} any more; register it anew")
+        await self._ask(register)
 
     async def _ask(self, operation: Operation) -> Any:
         """A question of the link's own. Raises the refusal. If cancelled: it may have been carried out."""

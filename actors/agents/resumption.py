@@ -176,8 +176,9 @@ class Ledger:
         params = asked.params if isinstance(asked, f.RequestFrame) else None
         if isinstance(params, ops.Register):
             # As the hub has it by then: what was declared at first may have been changed since, by an operator as well.
-            again = attrs.evolve(params, attach=True, rule=None, resume=None, skill_md=None)
-            self.identities[frame.result.agent_id] = again
+            who = frame.result.agent_id
+            again = attrs.evolve(params, attach=True, rule=None, resume=None, skill_md=None, agent_id=who)
+            self.identities[who] = again
         elif isinstance(params, ops.Unregister):
             self.identities.pop(params.agent_id, None)
         elif isinstance(params, ops.SetWindow) and params.agent_id in self.identities:
@@ -203,6 +204,10 @@ class Ledger:
         if isinstance(frame.params, ops.CancelRequest):
             number = self._epoch << _EPOCH_BITS | frame.params.request_id
             return attrs.evolve(frame, params=ops.CancelRequest(number))
+        if isinstance(frame.params, ops.Withdraw):
+            place = frame.params
+            self._in_hand.pop((place.agent_id, place.session_id, place.sequence), None)
+            return frame
         number = self._epoch << _EPOCH_BITS | frame.request_id
         self._calls[number] = None
         return attrs.evolve(frame, request_id=number)

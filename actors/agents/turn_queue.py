@@ -95,6 +95,16 @@ class TurnQueue:
             del self._lines[session_id]
         return dropped
 
+    def remove(self, session_id: str, sequence: int) -> None:
+        """Take out one delivery, if it waits here."""
+        line = self._lines.get(session_id)
+        for frame in () if line is None else tuple(line.frames):
+            if line is not None and isinstance(frame, NotifyFrame) and frame.envelope.sequence == sequence:
+                line.frames.remove(frame)
+                self.current_waiting -= 1
+        if line is not None and not line.frames and not line.in_hand:
+            del self._lines[session_id]
+
     def waiting(self) -> tuple[str, ...]:
         """The sessions in which something waits."""
         return tuple(session_id for session_id, line in self._lines.items() if line.frames)

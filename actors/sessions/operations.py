@@ -15,6 +15,7 @@ from .operations_actors import (
     ActorStoppedWait,
     CancelRequest,
     IdentityLost,
+    Withdraw,
 )
 from .operations_agents import (
     AddExample,
@@ -117,5 +118,6 @@ __all__ = [
     "UpdateTask",
     "WaitTask",
     "Watch",
+    "Withdraw",
     "operations",
 ]

@@ -1,4 +1,4 @@
-"""Control calls about actors: messages to registered agents by name, and the withdrawal of any call."""
+"""Control calls about actors: messages to registered agents by name, and the withdrawal of a call or a delivery."""
 
 from __future__ import annotations
 
@@ -81,3 +81,19 @@ class IdentityLost(Operation):
     """The stable code of the error that says why: `superseded` where another connection has taken it up."""
     message: str
     """That error's message."""
+
+
+@attrs.frozen
+class Withdraw(Operation):
+    """From the hub to the agents' side: a delivery is a dead letter now, so forget it unless it is in hand.
+
+    It is put with `request_id` 0 and gets no answer.
+    """
+
+    op: ClassVar[str] = "withdraw"
+    agent_id: str
+    """Whose it was."""
+    session_id: str
+    """The envelope's session."""
+    sequence: int
+    """Its place there."""

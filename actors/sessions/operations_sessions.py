@@ -110,6 +110,8 @@ class CanSend(Operation):
     """The sender."""
     event_type: str = "ag2.msg.text"
     """What kind."""
+    causation_id: str | None = None
+    """What a default handler is about to answer by itself; where there were too many such turns it is not to."""
 
 
 @attrs.frozen

@@ -63,6 +63,8 @@ class LimitsBlock:
     """Open sessions that it created."""
     max_concurrent_tasks: int | None = None
     """Running tasks that it owns."""
+    automatic_turns: int | None = 50
+    """Turns in a row that default handlers may take in a session of it without anybody else saying something."""
 
 
 @attrs.frozen
@@ -120,6 +122,7 @@ def check_rule(rule: Rule) -> Rule:
     _check_count("limits.delegation_depth", rule.limits.delegation_depth, 0)
     _check_count("limits.max_concurrent_sessions", rule.limits.max_concurrent_sessions, 0)
     _check_count("limits.max_concurrent_tasks", rule.limits.max_concurrent_tasks, 0)
+    _check_count("limits.automatic_turns", rule.limits.automatic_turns, 0)
     _check_count("rate.burst", rule.rate.burst, 0)
     _check_rate(rule.rate.envelopes_per_minute)
     _check_count("inbox.max_pending", rule.inbox.max_pending, 1)

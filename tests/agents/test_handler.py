@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -22,11 +23,12 @@ from agorio.actors.agents.hub_client import HubClient
 from agorio.actors.agents.stream import MemoryStream
 from agorio.actors.agents.turn_context import current_turn
 from agorio.actors.agents.views import FullTranscript, NamedTranscript, WindowedSummary
+from agorio.actors.sessions.adapters.conversation import ConversationAdapter
 from agorio.actors.sessions.identity import Passport, Resume
-from agorio.actors.sessions.rule import RateBlock, Rule
+from agorio.actors.sessions.rule import LimitsBlock, RateBlock, Rule
 from agorio.mailbox.envelope import Envelope
-from agorio.mailbox.errors import InvalidInput, NotFoundError, SessionClosedError
-from agorio.mailbox.events import EV_SESSION_INVITE_ACK, EV_TEXT, EV_TURN_DUE, EV_TURN_SKIPPED
+from agorio.mailbox.errors import InvalidInput, NotFoundError, ProtocolError, SessionClosedError
+from agorio.mailbox.events import AUDIT_KIND_LOOP_BROKEN, EV_SESSION_INVITE_ACK, EV_TEXT, EV_TURN_DUE, EV_TURN_SKIPPED
 from agorio.mailbox.priority import Priority
 
 
@@ -66,6 +68,36 @@ async def test_a_consultation(autojump_clock: MockClock, net: Any) -> None:
     assert texts == ["why?", "WHY?"]
     with pytest.raises(SessionClosedError):
         await session.send("and?")
+
+
+@pytest.mark.parametrize("reason", ["no_reply", "turn_failed"])
+async def test_a_consultation_without_a_reply_closes_at_once(reason: str, autojump_clock: MockClock, net: Any) -> None:
+    async def bob(text: str) -> None:
+        if reason == "turn_failed":
+            raise ValueError(text)
+
+    ann = await net.hc.register(quiet, Passport(name="ann"))
+    await net.hc.register(bob, Passport(name="bob"))
+    session = await ann.open("consulting", "bob")
+    await session.send("why?")
+    with pytest.raises(SessionClosedError, match=reason):
+        await session.wait(lambda e: e.event_type == EV_TEXT, timeout=60)
+    assert (await session.info()).close_reason == reason
+    session = await ann.open("consulting", "bob")
+    with pytest.raises(ProtocolError, match="gave no reply"):
+        await session.ask("and why?", timeout=60)
+
+
+async def test_a_session_type_that_is_newer_than_the_client(autojump_clock: MockClock, net: Any) -> None:
+    newer = ConversationAdapter()
+    newer.manifest = attrs.evolve(newer.manifest, version=2)
+    net.hub.register_adapter(newer)
+    ann = await net.hc.register(quiet, Passport(name="ann"))
+    await net.hc.register(upper, Passport(name="bob"))
+    session = await ann.open("conversation", "bob")
+    assert session.metadata.manifest.version == 2
+    assert (await session.ask("why?", timeout=5)).text == "WHY?"
+    assert net.hub.dead_letters() == ()
 
 
 async def test_what_an_agent_is_given(autojump_clock: MockClock, net: Any) -> None:
@@ -255,3 +287,45 @@ async def test_whoever_missed_a_private_turn_answers_what_it_heard_last(autojump
     await session.send("psst", audience=[ids["carl"]])
     await ann.wait_for_session_event(session.session_id, lambda e: e.text == "four")
     assert [call[0][0] for call in bob.calls] == ["[ann]: hello", "[carl]: three"]
+
+
+async def chatty(text: str) -> str:
+    return "and you?"
+
+
+async def test_two_agents_do_not_answer_each_other_for_ever(autojump_clock: MockClock, net: Any) -> None:
+    cap = Rule(limits=LimitsBlock(automatic_turns=6))
+    ann = await net.hc.register(chatty, Passport(name="ann"), rule=cap)
+    await net.hc.register(chatty, Passport(name="bob"), rule=cap)
+    session = await ann.open("conversation", "bob")
+    for number in (1, 2):  # whoever says something himself begins anew
+        await session.send("hello")
+        await trio.sleep(10)
+        texts = [envelope.text for envelope in await session.history() if envelope.event_type == EV_TEXT]
+        assert len(texts) == 7 * number
+    broken = [record for record in await net.hub.audit_log.read_all() if record.kind == AUDIT_KIND_LOOP_BROKEN]
+    assert [(record.session_id, record.turns) for record in broken] == [(session.session_id, 6)] * 2
+    assert net.hub.dead_letters() == ()
+
+
+async def test_a_loop_of_turns_ends_with_its_session(autojump_clock: MockClock, net: Any) -> None:
+    ann = await net.hc.register(chatty, Passport(name="ann"))
+    await net.hc.register(chatty, Passport(name="bob"))
+    for knobs, turns, reason in [({}, 51, "all_silent"), ({"max_turns": 80}, 80, "max_turns")]:
+        session = await ann.open("discussion", "bob", knobs=knobs)
+        await session.send("hello")
+        await session.wait_closed(60)
+        texts = [envelope.text for envelope in await session.history() if envelope.event_type == EV_TEXT]
+        assert (len(texts), session.metadata.close_reason) == (turns, reason)
+
+
+async def test_a_dialogue_that_somebody_drives_is_no_loop(autojump_clock: MockClock, net: Any) -> None:
+    zoe = await net.hc.register_human(Passport(name="zoe"))
+    await net.hc.register(chatty, Passport(name="bob"), rule=Rule(limits=LimitsBlock(automatic_turns=2)))
+    session = await zoe.open("conversation", "bob")
+    heard = None
+    for _ in range(20):
+        await zoe.say(session, "I am fine", answers=heard)
+        heard = await zoe.next(timeout=5)
+    assert heard is not None
+    assert heard.text == "and you?"

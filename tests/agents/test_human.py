@@ -262,3 +262,43 @@ class Until:
         envelope: Envelope = await anext(self.messages)
         self.is_over = envelope.event_type == self.kind
         return envelope
+
+
+KEEPS_TWO = Rule(inbox=InboxBlock(max_pending=2, overflow="drop_oldest"))
+
+
+async def test_drop_oldest_keeps_the_newest_for_a_person_who_pulls(autojump_clock: MockClock, net: Any) -> None:
+    zoe = await net.hc.register_human(Passport(name="zoe"), rule=KEEPS_TWO)
+    bob = await net.hc.register(quiet, Passport(name="bob"))
+    session = await bob.open("conversation", "zoe")
+    for number in range(6):
+        await session.send(str(number))
+    await wait_all_tasks_blocked()
+    assert [dead.envelope.text for dead in net.hub.dead_letters()] == ["0", "1", "2", "3"]
+    assert zoe.unread == 2
+    assert [(await zoe.next()).text for _ in range(2)] == ["4", "5"]
+    await wait_all_tasks_blocked()
+    assert net.hub.statistics().current_pending == 0
+
+
+async def test_drop_oldest_spares_what_a_callback_has_in_hand(autojump_clock: MockClock, net: Any) -> None:
+    zoe = await net.hc.register_human(Passport(name="zoe"), rule=KEEPS_TWO)
+    bob = await net.hc.register(quiet, Passport(name="bob"))
+    session = await bob.open("conversation", "zoe")
+    seen: list[str] = []
+
+    async def slowly(envelope: Envelope) -> None:
+        seen.append(envelope.text)
+        await trio.sleep(10)
+
+    stop = zoe.on_message(slowly)
+    for number in range(6):
+        await session.send(str(number))
+        await wait_all_tasks_blocked()
+    await trio.sleep(100)
+    assert seen == ["0", "5"], "one in hand, one waits for it"
+    assert [dead.envelope.text for dead in net.hub.dead_letters()] == ["1", "2", "3", "4"]
+    stop()
+    for number in range(3):
+        await session.send(f"pulled {number}")
+    assert [(await zoe.next()).text for _ in range(2)] == ["pulled 1", "pulled 2"]

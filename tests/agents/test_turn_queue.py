@@ -82,3 +82,21 @@ def test_a_seized_session_is_not_handed_out() -> None:
     assert queue.take() is None
     queue.done("a")
     assert queue.take() is not None
+
+
+def test_a_delivery_is_taken_out_unless_it_is_in_hand() -> None:
+    queue = TurnQueue()
+    for sequence in (1, 2, 3):
+        queue.push(frame("a", sequence))
+    queue.push(frame("b", 1))
+    assert queue.take() is not None
+    queue.remove("a", 1)
+    queue.remove("a", 2)
+    queue.remove("b", 1)
+    queue.remove("nowhere", 1)
+    assert (queue.current_waiting, queue.current_in_hand) == (1, 1)
+    assert queue.take() is None
+    queue.done("a")
+    last = queue.take()
+    assert last is not None
+    assert last.envelope.sequence == 3

@@ -47,6 +47,7 @@ BAD_RULES: list[tuple[str, Any]] = [
     ("limits.task_ttl_default", Rule(limits=LimitsBlock(task_ttl_default=0))),
     ("limits.delegation_depth", Rule(limits=LimitsBlock(delegation_depth=-1))),
     ("limits.max_concurrent_sessions", Rule(limits=LimitsBlock(max_concurrent_sessions=1.5))),  # type: ignore[arg-type]
+    ("limits.automatic_turns", Rule(limits=LimitsBlock(automatic_turns=-1))),
     ("limits.max_concurrent_tasks", Rule(limits=LimitsBlock(max_concurrent_tasks=True))),
     ("rate.envelopes_per_minute", Rule(rate=RateBlock(float("nan")))),
     ("rate.envelopes_per_minute", Rule(rate=RateBlock(-1))),

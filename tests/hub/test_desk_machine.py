@@ -41,6 +41,11 @@ class Line:
     def urgency(self) -> int:
         return max(delivery.envelope.priority for delivery in self.queued.values())
 
+    def forget_hold(self) -> None:
+        """A line that something was taken from and that is empty now holds nothing back any more."""
+        if not self.queued and not self.out and not self.is_free:
+            self.held_until = 0.0
+
 
 class DeskMachine(RuleBasedStateMachine):
     """Every push is judged delivery by delivery; whatever may go out has gone out afterwards."""
@@ -133,10 +138,17 @@ class DeskMachine(RuleBasedStateMachine):
     @rule()
     def drop_oldest(self) -> None:
         candidates = [d for line in self.lines.values() for d in line.queued.values() if d.counted]
+        for session, line in self.lines.items():
+            out = [line.out[sequence] for sequence in sorted(line.out) if line.out[sequence].counted]
+            if self.window and session in self.desk._lines and self.desk._lines[session].retried:
+                continue  # what is in hand cannot be told from what waits behind it
+            candidates += out[1:] if self.window else out
         dropped = self.desk.drop_oldest()
         assert dropped is min(candidates, key=lambda d: d.envelope.envelope_id, default=None)
         if dropped is not None:
-            del self.lines[dropped.envelope.session_id].queued[dropped.envelope.sequence]
+            line = self.lines[dropped.envelope.session_id]
+            (line.queued if dropped.envelope.sequence in line.queued else line.out).pop(dropped.envelope.sequence)
+            line.forget_hold()
         self.push()
 
     @rule(now=st.integers(0, 5))
@@ -150,6 +162,7 @@ class DeskMachine(RuleBasedStateMachine):
         assert {d.envelope.envelope_id for d in self.desk.take_expired(now)} == late
         for line in self.lines.values():
             line.queued = {s: d for s, d in line.queued.items() if d.envelope.envelope_id not in late}
+            line.forget_hold()
         self.push()
 
     @precondition(lambda self: self.next > 10)

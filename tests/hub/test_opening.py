@@ -349,7 +349,7 @@ async def test_a_closed_hub_refuses_every_call_with_one_clear_error(make_store: 
     log = hub.audit_log
     for read in (log.read_all, log.read, log.tail, log.verify, partial(log.get, 1)):
         with pytest.raises(HubClosedError, match=r"Hub\.open"):
-            await read()  # type: ignore[operator]  # each is an async method without arguments
+            await read()
     with pytest.raises(HubClosedError):
         log.subscribe()
     assert log.anchor.sequence > 0

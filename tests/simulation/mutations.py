@@ -35,6 +35,7 @@ from agorio.hub.log_writer import LogWriter
 from agorio.hub.session_log import SessionLog
 from agorio.hub.stores.memory import MemoryKnowledgeStore
 from agorio.mailbox.box import Mailbox
+from agorio.mailbox.errors import NotFoundError
 from agorio.mailbox.events import EV_EXPECTATION_VIOLATED, TASK_ENDS
 from agorio.testing import nemesis
 from agorio.transports.frames import AcceptFrame
@@ -301,12 +302,23 @@ def caps_are_not_looked_at(patch: pytest.MonkeyPatch) -> None:
 
 @breaks("only_registered_agents_act", soonest=36)
 def struck_off_agents_stay_bound(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(connections.Connection, "unbind", lambda self, entry: None)
+    def unbind(original: Any, self: Any, entry: Any, why: Any = None) -> None:
+        if not isinstance(why, NotFoundError):
+            original(self, entry, why)
+
+    wrap(patch, connections.Connection, "unbind", unbind)
 
 
 @breaks("expires_on_time", soonest=1)
-def sweeps_come_from_the_future(patch: pytest.MonkeyPatch) -> None:
-    wrap(patch, hub, "sweep_ttl", lambda original, sessions, now: original(sessions, now + 7000))
+def the_first_sweep_ends_everything(patch: pytest.MonkeyPatch) -> None:
+    async def sweep_ttl(sessions: Any, now: float) -> int:
+        await trio.lowlevel.checkpoint()
+        for cell in sessions.cells():
+            if not cell.tail.terminal:
+                sessions.close(cell, "ttl_expired", expired=True)
+        return 0
+
+    patch.setattr(hub, "sweep_ttl", sweep_ttl)
 
 
 @breaks("restart_changes_nothing")

@@ -22,7 +22,7 @@ import trio
 
 from agorio.hub.stores import disk_load, disk_schema, disk_writer
 from agorio.hub.stores.disk import DiskKnowledgeStore
-from agorio.hub.stores.protocol import Append, Change, Put
+from agorio.hub.stores.protocol import Append, Change, Put, Trim
 from agorio.mailbox.errors import StoreError
 from tests.store.power import FULL, OK, SYNC_ERROR, WRITE_ERROR, PowerDisk, contents, lay_out, library
 
@@ -68,6 +68,8 @@ class Model:
         for change in changes:
             if isinstance(change, Append):
                 self.streams[change.stream] = self.streams.get(change.stream, ()) + change.bodies
+            elif isinstance(change, Trim):
+                raise AssertionError("nothing here trims")
             elif change.body is None:
                 self.documents.pop(change.key, None)
             else:

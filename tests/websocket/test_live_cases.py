@@ -161,7 +161,12 @@ async def test_no_operation_in_anothers_name() -> None:
     async with scene() as stage:
         assert stage.hub._door is not None
         rows = stage.hub._door._rows
-        assert set(operations()) - set(rows) == {"cancel_request", "actor_call"}  # not asked of the hub by name
+        assert set(operations()) - set(rows) == {
+            "cancel_request",
+            "actor_call",
+            "identity_lost",
+            "withdraw",
+        }  # not asked of the hub by name
         alice = next(info.agent_id for info in stage.hub.agents() if info.name == "alice")
         peer, _ = await join(stage, "eve")
         acting = {op: row.acts_as for op, row in rows.items() if row.acts_as is not None}
