@@ -206,10 +206,12 @@ async def _take_up(services: Services, session_id: str, mark: Bookmark) -> None:
         return
     log.take_up(mark.cursors)
     cell = await sessions.load(from_bytes(stored.body, StoredSession).setup, log)
-    sessions.adopt(cell)
-    services.ids.floor(max(session_id, cell.log.newest_id))
-    cell.log.newest_id = ""
+    newest = cell.log.newest_id
+    # Its mail first: a hub that fails in between must not leave a bookmark that knows of none.
     await sessions.delivery.restore(cell, mark.mail.attempts)
+    sessions.adopt(cell)
+    services.ids.floor(max(session_id, newest))
+    cell.log.newest_id = ""
     for task in list(cell.live.tasks.values()):
         await _adopt_task(services, task)  # before anything that may end it
     sessions.on_taken_up(cell)

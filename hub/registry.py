@@ -175,7 +175,7 @@ class Registry:
             raise unproven(passport.name)  # somebody else has registered it since the proof, with another scheme
         entry = self._directory.find(passport.name)
         if op.agent_id is not None and (entry is None or entry.agent_id != op.agent_id):
-            raise NotFoundError(f"{passport.name!r} is not known as {op.agent_id} any more; register it anew")
+            raise NotFoundError(f"the hub does not know {passport.name!r} any more; register it anew")
         self._governance.check_register(passport, op.rule or (entry.rule if entry else Rule()))
         if entry is None:
             entry = await self._enter(op, passport)

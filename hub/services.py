@@ -294,7 +294,7 @@ class Services:
         """By the rules; and for an answer that nobody but the default handler gives, by the loop breaker."""
         if not self._is_legal(cell, op.agent_id, op.event_type):
             return False
-        return op.causation_id is None or self.loops.allows(cell, op.agent_id)
+        return op.causation_id is None or self.loops.allows(cell, op.agent_id, op.causation_id)
 
     def _is_legal(self, cell: SessionCell, agent_id: str, event_type: str) -> bool:
         """By the session's rules, and by the access that its members grant each other now."""

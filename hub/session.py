@@ -7,7 +7,7 @@ against which the next command is judged; a failed commit throws the tail away.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final, TypeAlias
 
 import attrs
 import trio
@@ -24,6 +24,8 @@ from .session_log import SessionLog
 from .stores.protocol import Append, Change
 
 Answer = Callable[[Envelope | None, AgorioError | None, bool], None]
+Chains: TypeAlias = tuple[dict[str, int], int]
+NO_CHAINS: Final[Chains] = ({}, 0)  # of most sessions; never written to
 
 
 @attrs.define(weakref_slot=False)
@@ -46,8 +48,8 @@ class SessionCell:
     """How often the tail was thrown away; what was judged on an earlier tail cannot be committed any more."""
     failure: AgorioError | None = None
     """Why it could not be created."""
-    automatic_turns: int = 0
-    """Turns in a row that default handlers have taken, for the loop breaker."""
+    chains: Chains = NO_CHAINS
+    """How many automatic turns led to which newest ones, and to the last that was said; for the loop breaker."""
 
     @property
     def session_id(self) -> str:

@@ -137,9 +137,9 @@ def handled_means_acknowledged(seen: Evidence) -> Problems:
     if seen.ledger is None or not seen.is_settled:
         return
     for file in seen.sessions:
-        cell = seen.services.sessions.resident(file.session_id)
+        held = seen.services.sessions.held(file.session_id)
         for agent_id, envelope in _deliveries(seen, file):
-            is_handled = cell is None or cell.log.handled(agent_id, envelope.sequence)
+            is_handled = held is None or held.log.handled(agent_id, envelope.sequence)
             if is_handled and not _is_answered(seen, agent_id, envelope):
                 yield f"{envelope.sequence} of {file.session_id} is handled, and {agent_id} has not said so"
 

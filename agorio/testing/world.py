@@ -370,7 +370,9 @@ class World:
         if not all(member.is_connected for member in self.members.values() if not member.left):
             return False
         services = self.hub._services
-        return not services.writer.statistics()["queued"] and not any(len(e.inbox.desk) for e in services.directory)
+        inboxes = [entry.inbox for entry in services.directory]
+        waiting = sum(len(inbox.desk) + inbox.unread + inbox.unread_notes for inbox in inboxes)
+        return not services.writer.statistics()["queued"] and not waiting
 
 
 def _facts(frame: Any) -> list[Any]:

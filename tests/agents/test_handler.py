@@ -329,3 +329,16 @@ async def test_a_dialogue_that_somebody_drives_is_no_loop(autojump_clock: MockCl
         heard = await zoe.next(timeout=5)
     assert heard is not None
     assert heard.text == "and you?"
+
+
+async def test_many_questions_at_once_are_no_loop(autojump_clock: MockClock, net: Any) -> None:
+    """What counts is the chain of causes: each answer is the first of its own."""
+    ann = await net.hc.register(None, Passport(name="ann"), attach_plugin=False)
+    await net.hc.register(chatty, Passport(name="bob"), rule=Rule(limits=LimitsBlock(automatic_turns=2)))
+    session = await ann.open("conversation", "bob")
+    async with trio.open_nursery() as nursery:
+        for number in range(100):
+            nursery.start_soon(session.send, f"question {number}")
+    await trio.sleep(60)
+    answers = [envelope for envelope in await session.history() if envelope.text == "and you?"]
+    assert len(answers) == 100
