@@ -1,8 +1,8 @@
 """The loop breaker: agents that answer each other by themselves come to an end.
 
 What counts is how many turns of a session in a row were default handlers' replies, to each other or to the hub's
-notices. Anything that a person, a program or a custom handler says begins the count anew, so a dialogue that somebody drives may
-go on for ever. A session with a limit of its own (`max_turns`, `max_rounds`) ends by that.
+notices. Anything that a person, a program or a custom handler says begins the count anew, so a dialogue that somebody
+drives may go on for ever. A session with a limit of its own (`max_turns`, `max_rounds`) ends by that.
 
 The count is kept in memory only: after a restart of the hub it begins anew, which costs one more such row of turns.
 """

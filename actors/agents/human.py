@@ -29,7 +29,7 @@ from .agent_client import AgentClient
 from .calling import as_handler
 from .correlation import again
 from .session import Session
-from .waiting import Predicate
+from .waiting import Predicate, check_predicate, matches
 
 Callback = Callable[[Envelope], Awaitable[None]]
 
@@ -86,7 +86,7 @@ class Person(AgentClient):
     def take(self, predicate: Predicate) -> Envelope | None:
         """The oldest message that matches; from here on it is read."""
         for key, frame in self.mail.items():
-            if predicate(frame.envelope):
+            if matches(predicate, frame.envelope):
                 del self.mail[key]
                 self._acknowledge(frame)
                 return frame.envelope
@@ -203,6 +203,7 @@ class HumanClient:
 
         If cancelled: every message is still unread.
         """
+        check_predicate(predicate)
         with trio.move_on_after(math.inf if timeout is None else timeout):
             return await self._next(predicate or is_for_people)
         raise TimeoutError(f"no message for {self.name} within {timeout:g} s")

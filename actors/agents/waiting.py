@@ -7,13 +7,14 @@ at that moment, and kept for a later wait if none of them wants it.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import trio
 
 from ...mailbox.envelope import Envelope
-from ...mailbox.errors import AgorioError, NetworkError, SessionClosedError
+from ...mailbox.errors import AgorioError, InvalidInput, NetworkError, SessionClosedError
 from ...mailbox.events import HUB_EVENTS, LIFECYCLE_EVENTS, SESSION_END
 from ..sessions.operations import Watch
 from .correlation import again
@@ -32,6 +33,29 @@ def is_said(envelope: Envelope) -> bool:
     return envelope.event_type not in LIFECYCLE_EVENTS
 
 
+def matches(predicate: Predicate, envelope: Envelope) -> bool:
+    """What the predicate says. One that is async would be true of everything: `InvalidInput` says so."""
+    wanted: Any = predicate(envelope)
+    if inspect.iscoroutine(wanted):
+        wanted.close()
+        raise _not_async(predicate)
+    return bool(wanted)
+
+
+def check_predicate(predicate: Predicate | None) -> None:
+    """Refuse an async predicate before anything is waited for."""
+    if inspect.iscoroutinefunction(predicate):
+        raise _not_async(predicate)
+
+
+def _not_async(predicate: object) -> InvalidInput:
+    return InvalidInput(
+        f"the predicate {predicate!r} is async, and nothing can wait while events are sorted; write a plain function "
+        "of the envelope, and await what you need after the wait",
+        field="predicate",
+    )
+
+
 class _Waiter:
     __slots__ = ("_outcome", "_task", "predicate")
 
@@ -46,13 +70,13 @@ class _Waiter:
     def offer(self, envelope: Envelope) -> bool:
         """Whether the waiter takes it. Its predicate runs here, in the pump: an error goes to the one who waits."""
         try:
-            wanted = self.predicate(envelope)
+            wanted = matches(self.predicate, envelope)
         except Exception as exc:
             self.settle(exc)
             return False
         if wanted:
             self.settle(envelope)
-        return bool(wanted)
+        return wanted
 
     def settle(self, outcome: Envelope | Exception) -> None:
         self._outcome = outcome
@@ -122,7 +146,7 @@ class SessionWatch:
         """The oldest event that matches and was not returned before. If cancelled: every event is still there."""
         await self._make_ready()
         for sequence, envelope in self._events.items():
-            if predicate(envelope):
+            if matches(predicate, envelope):
                 del self._events[sequence]
                 self._client.acknowledge(self.session_id, sequence)
                 return envelope
@@ -180,8 +204,10 @@ class SessionWatch:
     # What becomes of an event.
 
     def _concerns(self, envelope: Envelope) -> bool:
-        """One's own envelopes are no events; the hub speaks in the creator's name, so its own are."""
-        return envelope.sender_id != self._client.agent_id or envelope.event_type in HUB_EVENTS
+        """What came for this agent. The hub speaks in the creator's name, so what is its own goes by the audience."""
+        me, audience = self._client.agent_id, envelope.audience
+        is_own = envelope.sender_id == me and envelope.event_type not in HUB_EVENTS
+        return not is_own and (audience is None or me in audience)
 
     def _is_taken(self, envelope: Envelope) -> bool:
         """Offer the event to everybody who waits now."""
@@ -236,6 +262,7 @@ class Watches:
 
     async def wait(self, session_id: str, predicate: Predicate | None, seconds: float) -> Envelope:
         """Wait for an event of a session. If cancelled: every event is still there."""
+        check_predicate(predicate)
         watch = self._by_session.get(session_id) or self._add(session_id)
         with trio.move_on_after(seconds):
             try:

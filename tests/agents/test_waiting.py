@@ -13,8 +13,8 @@ from agorio.actors.sessions.identity import Passport
 from agorio.actors.sessions.metadata import Manifest, SessionMetadata, SessionState
 from agorio.actors.sessions.rule import InboxBlock, Rule
 from agorio.mailbox.envelope import Envelope
-from agorio.mailbox.errors import NotAMemberError, SessionClosedError
-from agorio.mailbox.events import EV_SESSION_CLOSED, EV_SESSION_INVITE_ACK
+from agorio.mailbox.errors import InvalidInput, NotAMemberError, SessionClosedError
+from agorio.mailbox.events import EV_SESSION_CLOSED, EV_SESSION_INVITE_ACK, EV_SESSION_OPENED, EV_TEXT
 from agorio.transports.frames import ErrorFrame
 
 ME = "id-me"
@@ -227,3 +227,32 @@ async def test_drop_oldest_keeps_the_newest_for_one_who_waits(autojump_clock: Mo
     assert [(await session.wait()).text for _ in range(2)] == ["4", "5"]
     with pytest.raises(TimeoutError):
         await session.wait(timeout=1)
+
+
+async def test_the_invitation_of_somebody_else_is_no_event(autojump_clock: MockClock, net: Any) -> None:
+    client = await net.hc.register(None, Passport(name="me"), attach_plugin=False)
+    other = await net.hc.register(quiet, Passport(name="other"))
+    session = await client.open(target="other")
+    theirs = await other.session(session.session_id)
+    await theirs.send("hello")
+    seen = [await session.wait(lambda envelope: True) for _ in range(2)]
+    assert [envelope.event_type for envelope in seen] == [EV_SESSION_OPENED, EV_TEXT]
+    with pytest.raises(TimeoutError):
+        await session.wait(lambda envelope: True, timeout=1)
+
+
+async def test_an_async_predicate_is_refused(autojump_clock: MockClock, net: Any) -> None:
+    async def never(envelope: Envelope) -> bool:
+        return False
+
+    client = await net.hc.register(None, Passport(name="me"), attach_plugin=False)
+    zoe = await net.hc.register_human(Passport(name="zoe"))
+    session = await client.open(target="zoe")
+    await zoe.say(session.session_id, "hello")
+    await session.send("hello")
+    for predicate in (never, lambda envelope: never(envelope)):
+        with pytest.raises(InvalidInput, match="predicate"):
+            await session.wait(predicate, timeout=5)
+        with pytest.raises(InvalidInput, match="predicate"):
+            await zoe.next(predicate, timeout=5)
+    assert (await session.wait()).text == (await zoe.next()).text == "hello"
