@@ -103,6 +103,7 @@ from .actors.sessions.metadata import (
 from .actors.sessions.rule import AccessBlock, InboxBlock, LimitsBlock, RateBlock, Rule, SessionTypes
 from .actors.sessions.tasks import Checkpoint, TaskMetadata, TaskSpec, TaskState
 from .hub.audit import AuditLog, AuditRecord, AuditTail
+from .hub.audit_callbacks import AuditSubscription
 from .hub.audit_chain import AuditAnchor, AuditVerdict
 from .hub.auth import AuthAdapter, AuthRegistry, NoAuth
 from .hub.auth_hmac import HmacAuth
@@ -323,6 +324,7 @@ __all__ = [
     "AuditAnchor",
     "AuditLog",
     "AuditRecord",
+    "AuditSubscription",
     "AuditTail",
     "AuditVerdict",
     "AuthAdapter",

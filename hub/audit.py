@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, overload
 
 import attrs
 import msgspec
 import trio
 
+from ..actors.runtime.supervisor import Supervisor
 from ..mailbox.clock import Clock, iso
 from ..mailbox.codec import encode_exactly
 from ..mailbox.errors import AgorioError, InvalidInput, StoreError
 from ..mailbox.frozen import FrozenDict, freeze
+from .audit_callbacks import AuditSubscription, Note, start_calling
 from .audit_chain import AuditAnchor, AuditVerdict, Chain, anchor_from_bytes, anchor_to_bytes
 from .log_writer import LogWriter
 from .stores.protocol import Append, Put
@@ -82,6 +84,8 @@ class AuditLog:
         self.unreadable: dict[int, str] = {}
         self.total_records = 0
         self.total_lost = 0
+        self.group: Supervisor | None = None
+        self._callbacks = 0
 
     # Opening and closing.
 
@@ -255,26 +259,56 @@ class AuditLog:
                 _log.warning("audit: record %d is unreadable: %s", stored.sequence, exc)
             return None
 
-    async def tail(self, count: int = 20) -> list[AuditRecord]:
-        """The newest records, oldest of them first. If cancelled: nothing has changed."""
+    async def tail(self, count: int = 20, *, n: int | None = None, limit: int | None = None) -> list[AuditRecord]:
+        """The newest records, oldest of them first; `n` and `limit` are `count`. If cancelled: nothing has changed."""
+        count = next((given for given in (n, limit) if given is not None), count)
         await self._writer.flush()
         last = await self._writer.store.last(STREAM)
         return [record for _, record in await self.read(after=max(0, last - max(0, count)), limit=count)]
 
+    @overload
     def subscribe(
         self,
+        callback: None = None,
         *,
         after: int | None = None,
         kind: str | Collection[str] | None = None,
         agent_id: str | None = None,
         session_id: str | None = None,
-    ) -> AuditTail:
+    ) -> AuditTail: ...
+
+    @overload
+    def subscribe(
+        self,
+        callback: Note,
+        *,
+        after: int | None = None,
+        kind: str | Collection[str] | None = None,
+        agent_id: str | None = None,
+        session_id: str | None = None,
+    ) -> AuditSubscription: ...
+
+    def subscribe(
+        self,
+        callback: Note | None = None,
+        *,
+        after: int | None = None,
+        kind: str | Collection[str] | None = None,
+        agent_id: str | None = None,
+        session_id: str | None = None,
+    ) -> AuditTail | AuditSubscription:
         """The records from now on, or after a sequence, as they become durable, until the hub closes.
 
-        `async for record in hub.audit_log.subscribe(kind="denied")`, or as a block: `async with ... as records`.
+        `async for record in hub.audit_log.subscribe(kind="denied")`, or as a block: `async with ... as records`. With a
+        `callback(record)`, async or quick, that is called with each instead; the result's `cancel()` ends it.
         """
         start = self.anchor.sequence if after is None else after
-        return AuditTail(self, start, _filter(kind, agent_id, session_id))
+        tail = AuditTail(self, start, _filter(kind, agent_id, session_id))
+        if callback is None:
+            return tail
+        assert self.group is not None, "the log belongs to an open hub"
+        self._callbacks += 1
+        return start_calling(self.group, tail, callback, self._callbacks)
 
     follow = subscribe
 
