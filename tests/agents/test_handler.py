@@ -303,3 +303,15 @@ async def test_a_dialogue_that_somebody_drives_is_no_loop(autojump_clock: MockCl
         heard = await zoe.next(timeout=5)
     assert heard is not None
     assert heard.text == "and you?"
+
+
+async def test_an_error_that_tells_of_no_session_is_a_failed_turn(autojump_clock: MockClock, net: Any) -> None:
+    async def fail(text: str) -> str:
+        raise SessionClosedError("of something else")
+
+    ann = await net.hc.register(quiet, Passport(name="ann"))
+    await net.hc.register(fail, Passport(name="bob"))
+    session = await ann.open("conversation", "bob")
+    await session.send("hello")
+    await trio.sleep(60)
+    assert [dead.envelope.text for dead in net.hub.dead_letters()] == ["hello"]
