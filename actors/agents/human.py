@@ -28,7 +28,7 @@ from ..sessions.operations import SetWindow
 from .agent_client import AgentClient
 from .calling import as_handler
 from .correlation import again
-from .session import Session
+from .session import Session, Who
 from .waiting import Predicate, check_predicate, matches
 
 Callback = Callable[[Envelope], Awaitable[None]]
@@ -257,7 +257,7 @@ class HumanClient:
 
     # Speaking.
 
-    async def open(self, type: str = "conversation", target: str | Iterable[str] = (), **options: Any) -> Session:
+    async def open(self, type: str = "conversation", target: Who | Iterable[Who] = (), **options: Any) -> Session:
         """`AgentClient.open`. If cancelled: the hub stops opening it."""
         return await self.client.open(type, target, **options)
 
@@ -270,7 +270,7 @@ class HumanClient:
         session: Session | str,
         content: str,
         *,
-        audience: Iterable[str] | None = None,
+        audience: Who | Iterable[Who] | None = None,
         answers: Envelope | None = None,
     ) -> Envelope:
         """Say something in a session, given as a handle or an id; `answers` names the message that it answers.

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 @Ref.register
 class RemoteRef:
-    """The address of an agent by name: a `Ref` that knows no more of the actor than its name. Messages and replies are JSON values; rules and rates of the asker hold.
+    """The address of an agent by name: a `Ref` that knows no more of the actor than its name.
+
+    Messages and replies are JSON values; rules and rates of the asker hold.
 
     `asker` is the registered agent in whose name it speaks.
     """

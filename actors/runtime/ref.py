@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _NORMAL = Priority.NORMAL
 
 
-class Ref(metaclass=ABCMeta):
+class Ref(metaclass=ABCMeta):  # noqa: B024  # nothing is abstract: addresses of another make are registered
     """An actor's address: small, hashable, safe to send around. Made by a supervisor, one per actor.
 
     `tell`, `send`, `ask` and `stopped` are what every address has; one of an actor elsewhere is registered as a `Ref`.
