@@ -51,7 +51,7 @@ async def test_a_passport_by_name_or_by_its_fields(autojump_clock: MockClock, ne
     assert (bob.passport.name, bob.passport.owner, bob.passport.auth) == ("bob", "me", AuthBlock(scheme=""))
     assert (await net.hc.register_human("zoe")).passport.kind == "human"
     assert (await net.hc.register_human({"name": "yves"})).name == "yves"
-    for wrong in (3, {"name": "x", "nmae": "y"}, {"owner": "me"}, {"name": "x", "auth": {"skeme": "y"}}):
+    for wrong in (3, {"name": "x", "title": "y"}, {"owner": "me"}, {"name": "x", "auth": {"skeme": "y"}}):
         with pytest.raises(InvalidInput, match="passport"):
             await net.hc.register(quiet, wrong)
         with pytest.raises(InvalidInput, match="passport"):
