@@ -25,6 +25,7 @@ from .actors.agents.handler import (
 from .actors.agents.hub_client import HubClient
 from .actors.agents.human import HumanClient
 from .actors.agents.mirror import TaskMirror
+from .actors.agents.observing import Observation
 from .actors.agents.resuming_link import LinkChange
 from .actors.agents.session import Session
 from .actors.agents.skills import Skill, parse_skill, render_skill
@@ -70,11 +71,13 @@ from .actors.sessions.graph_conditions import (
     ContextCompare,
     ContextEquals,
     FromSpeaker,
+    Moment,
     Not,
     ToolCalled,
 )
 from .actors.sessions.graph_targets import (
     AgentTarget,
+    Decision,
     RevertToInitiatorTarget,
     RoundRobinTarget,
     StayTarget,
@@ -102,9 +105,9 @@ from .actors.sessions.metadata import (
 )
 from .actors.sessions.rule import AccessBlock, InboxBlock, LimitsBlock, RateBlock, Rule, SessionTypes
 from .actors.sessions.tasks import Checkpoint, TaskMetadata, TaskSpec, TaskState
-from .hub.audit import AuditLog, AuditRecord, AuditTail
-from .hub.audit_callbacks import AuditSubscription
+from .hub.audit import AuditLog, AuditRecord
 from .hub.audit_chain import AuditAnchor, AuditVerdict
+from .hub.audit_following import AuditSubscription, AuditTail
 from .hub.auth import AuthAdapter, AuthRegistry, NoAuth
 from .hub.auth_hmac import HmacAuth
 from .hub.auth_jwt import JwtAuth
@@ -142,6 +145,7 @@ from .hub.hub import Hub
 from .hub.inbox import Redelivery
 from .hub.listeners import Listener, Subscribed
 from .hub.report import Health, HubStatistics
+from .hub.retention import Retention
 from .hub.stores.check import check_store
 from .hub.stores.damage import Damage, Verification
 from .hub.stores.disk import DiskKnowledgeStore
@@ -179,6 +183,7 @@ from .mailbox.errors import (
     RestartLimitExceeded,
     SessionClosedError,
     StoreError,
+    Superseded,
     TaskError,
     TurnError,
 )
@@ -194,6 +199,7 @@ from .mailbox.events import (
     AUDIT_KIND_DENIED,
     AUDIT_KIND_EXPECTATION_VIOLATED,
     AUDIT_KIND_LOOP_BROKEN,
+    AUDIT_KIND_QUARANTINED,
     AUDIT_KIND_REDELIVERED,
     AUDIT_KIND_RESUME_SET,
     AUDIT_KIND_RULE_SET,
@@ -264,6 +270,7 @@ __all__ = [
     "AUDIT_KIND_DENIED",
     "AUDIT_KIND_EXPECTATION_VIOLATED",
     "AUDIT_KIND_LOOP_BROKEN",
+    "AUDIT_KIND_QUARANTINED",
     "AUDIT_KIND_REDELIVERED",
     "AUDIT_KIND_RESUME_SET",
     "AUDIT_KIND_RULE_SET",
@@ -349,6 +356,7 @@ __all__ = [
     "Damage",
     "DeadLetterRecord",
     "DeadLettered",
+    "Decision",
     "Denied",
     "DiscussionAdapter",
     "DiskKnowledgeStore",
@@ -404,6 +412,7 @@ __all__ = [
     "MemoryKnowledgeStore",
     "MemoryStream",
     "Message",
+    "Moment",
     "NameTaken",
     "NamedTranscript",
     "NamedWindowedSummary",
@@ -413,6 +422,7 @@ __all__ = [
     "NotAMemberError",
     "NotFoundError",
     "NotifyFrame",
+    "Observation",
     "ObservedStat",
     "Packet",
     "ParkedError",
@@ -440,6 +450,7 @@ __all__ = [
     "Resume",
     "ResumeExample",
     "ResumeSet",
+    "Retention",
     "RevertToInitiatorTarget",
     "RoundRobinTarget",
     "Routing",
@@ -466,6 +477,7 @@ __all__ = [
     "StoreError",
     "SubscribeFrame",
     "Subscribed",
+    "Superseded",
     "Supervisor",
     "Target",
     "Task",

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-PARTS = ("kernel.py", "hub.py", "scale.py", "store.py", "websocket.py", "sweeps.py")
+PARTS = ("kernel.py", "hub.py", "scale.py", "store.py", "recovery.py", "websocket.py", "sweeps.py")
 
 
 def main() -> int:

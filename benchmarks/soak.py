@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # where PYTHONSAFEPATH keeps it 
 
 from soak_lines import Child
 
-SETTLE = 120.0
+SETTLE = 300.0
 WARM_UP = 8.0
 SLACK = 50  # objects of one type that may come and go: caches, batches, what a sweep has in hand
 HISTORY = {"agorio.hub.stores.disk_index.Stream"}  # where each log lies, of sessions that have ended as well
@@ -68,7 +68,7 @@ class Soak:
     def run(self) -> None:
         """All of it."""
         self.seen["connect_seconds"] = self.each("connect")
-        self.talk(WARM_UP, cut=0)
+        self.talk(min(WARM_UP, self.plan.seconds / 2), cut=0)
         before = self.settle()
         begin = time.monotonic()
         self.talk(self.plan.seconds, self.plan.cut)
@@ -106,7 +106,7 @@ class Soak:
         """The books of all crowds as one."""
         parts = [crowd.ask("books") for crowd in self.crowds]
         books: dict[str, Any] = {"accepted": {}, "heard": {}, "faults": []}
-        for key in ("redelivered", "answers", "lost", "unclear", "sends"):
+        for key in ("redelivered", "answers", "lost", "late", "unclear", "sends"):
             books[key] = sum(part[key] for part in parts)
         for key in ("accept_times", "handle_times", "reconnect_times"):
             books[key] = sorted(time for part in parts for time in part[key])
@@ -128,7 +128,7 @@ class Soak:
                 self.faults.append(f"{session}: {numbers} were accepted, {logs.get(session)} are in its log")
         for name in ("accept_times", "handle_times", "reconnect_times"):
             self.seen |= percentiles(name.removesuffix("_times"), books[name])
-        self.seen |= {key: books[key] for key in ("redelivered", "answers", "lost", "unclear", "sends")}
+        self.seen |= {key: books[key] for key in ("redelivered", "answers", "lost", "late", "unclear", "sends")}
         self.seen |= {"sessions": len(accepted), "texts": sum(accepted.values()) + books["answers"]}
 
     def compare(self, before: dict[str, Any], after: dict[str, Any]) -> None:

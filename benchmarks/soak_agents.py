@@ -1,6 +1,6 @@
 """Some of the soak's agents: each on a websocket of its own, talking, being cut off, coming back. `soak.py` starts it.
 
-A talk is a conversation with another agent, of this process or of another: numbered texts, each sent when the one before
+A talk is a conversation with another agent, here or in another process: numbered texts, each sent when the one before
 was accepted, the last one a question. Its hearer knows from the numbers alone what was lost, doubled or overtaken.
 """
 
@@ -21,13 +21,13 @@ import trio
 
 sys.path.insert(0, str(Path(__file__).parent))  # where PYTHONSAFEPATH keeps it out
 
-import trio.lowlevel
-from soak_lines import answer_commands, raise_file_limit
+from soak_lines import Handler, answer_commands, raise_file_limit
 
-from agorio import AgentClient, AgorioError, HubClient, LinkChange, LinkClosed, Passport, WsLink, current_turn
+from agorio import AgentClient, AgorioError, HubClient, LinkChange, LinkClosed, Passport, Session, WsLink, current_turn
 
 TALK = 10
 QUANTILES = 2_000
+PATIENCE = 900.0
 RST = (1).to_bytes(4, sys.byteorder) + bytes(4)  # struct linger: on, for 0 s
 
 
@@ -66,6 +66,8 @@ class Books:
     """Questions that were answered."""
     lost: int = 0
     """Connections lost."""
+    late: int = 0
+    """Calls that were not answered in time, and were put again."""
     unclear: int = 0
     """Openings of which nobody can tell whether they were carried out, because the connection was lost meanwhile."""
     accept_times: array[float] = attrs.Factory(lambda: array("d"))
@@ -144,16 +146,33 @@ class Member:
             is_last = number == TALK - 1 or not goes_on()
             begin = time.monotonic()
             text = f"{number}{'?' if is_last else ''} {begin:.6f}"
-            await (session.ask(text) if is_last else session.send(text))
             if is_last:
-                self.books.answers += 1
+                await self.ask_last(session, text)
             else:
+                await session.send(text)
                 self.books.accept_times.append(time.monotonic() - begin)
             self.books.accepted[session.session_id] = number + 1
             if is_last:
                 break
             await trio.sleep(pause())
-        await session.close()
+        await self.end(session)
+
+    async def ask_last(self, session: Session, text: str) -> None:
+        """The question at the end of a talk. If cancelled: it stays asked."""
+        try:
+            await session.ask(text, timeout=PATIENCE)
+            self.books.answers += 1
+        except TimeoutError:
+            self.books.faults.append(f"{session.session_id}: no answer to {text} within {PATIENCE:g} s")
+
+    async def end(self, session: Session) -> None:
+        """Close a talk; a hub with more to do than it can is asked again. If cancelled: it may be open."""
+        while True:
+            try:
+                await session.close()
+                return
+            except TimeoutError:
+                self.books.late += 1
 
     async def tidy(self) -> None:
         """Close what was opened without this agent's being told. If cancelled: it stays open."""
@@ -190,7 +209,9 @@ class Crowd:
         begin = time.monotonic()
         self._members = [Member(f"agent-{n}", CutLink(self._url), self._books) for n in self._numbers]
         for member in self._members:
-            hc = await self._stack.enter_async_context(HubClient(member.link, on_link=member.changed))
+            hc = await self._stack.enter_async_context(
+                HubClient(member.link, on_link=member.changed, request_timeout=PATIENCE)
+            )
             member.client = await hc.register(member, Passport(member.name))
             self._clients.append(hc)
         return {"seconds": time.monotonic() - begin}
@@ -212,11 +233,15 @@ class Crowd:
 
     async def _talk(self, member: Member, end: float, pause: float) -> None:
         rng = self._rng
-        await trio.sleep(rng.uniform(0, pause))  # not all at once
+
+        def left() -> float:
+            return max(0.0, end - trio.current_time())
+
+        await trio.sleep(rng.uniform(0, min(pause, left())))  # not all at once
         while trio.current_time() < end:
             other = f"agent-{rng.randrange(self._of)}"
             if other != member.name:
-                await member.talk(other, lambda: trio.current_time() < end, lambda: rng.uniform(0.5, 1.5) * pause)
+                await member.talk(other, lambda: left() > 0, lambda: min(rng.uniform(0.5, 1.5) * pause, left()))
 
     async def _cut(self, cut: int, every: float, end: float) -> None:
         while trio.current_time() + every < end:
@@ -238,12 +263,17 @@ class Crowd:
         return {}
 
 
-async def main(url: str, first: str, count: str, of: str, seed: str) -> None:
+async def main(url: str, *numbers: int) -> None:
     raise_file_limit()
-    async with Crowd(url, int(first), int(count), int(of), int(seed)) as crowd:
-        handlers = {"connect": crowd.connect, "talk": crowd.talk, "books": crowd.books, "leave": crowd.leave}
+    async with Crowd(url, *numbers) as crowd:
+        handlers: dict[str, Handler] = {
+            "connect": crowd.connect,
+            "talk": crowd.talk,
+            "books": crowd.books,
+            "leave": crowd.leave,
+        }
         await answer_commands(handlers)
 
 
 if __name__ == "__main__":
-    trio.run(main, *sys.argv[1:])
+    trio.run(main, sys.argv[1], *map(int, sys.argv[2:6]))

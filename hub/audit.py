@@ -18,10 +18,10 @@ import trio
 from ..actors.runtime.supervisor import Supervisor
 from ..mailbox.clock import Clock, iso
 from ..mailbox.codec import encode_exactly
-from ..mailbox.errors import AgorioError, InvalidInput, StoreError
+from ..mailbox.errors import AgorioError, HubClosedError, InvalidInput, StoreError
 from ..mailbox.frozen import FrozenDict, freeze
-from .audit_callbacks import AuditSubscription, Note, start_calling
 from .audit_chain import AuditAnchor, AuditVerdict, Chain, anchor_from_bytes, anchor_to_bytes
+from .audit_following import AuditSubscription, AuditTail, Note, start_calling
 from .log_writer import LogWriter
 from .stores.protocol import Append, Put
 from .stores.protocol import Record as Stored
@@ -197,9 +197,17 @@ class AuditLog:
 
     # Reading.
 
-    async def read_all(self) -> list[AuditRecord]:
-        """Every readable record, oldest first. If cancelled: nothing has changed."""
+    async def _flush(self) -> None:
+        self._check_open()
         await self._writer.flush()
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise HubClosedError("the hub is closed; open a new one with Hub.open(store)")
+
+    async def read_all(self) -> list[AuditRecord]:
+        """Every readable record, oldest first. Raises `HubClosedError`. If cancelled: nothing has changed."""
+        await self._flush()
         records: list[AuditRecord] = []
         after, before = 0, -1
         while after > before:
@@ -221,6 +229,7 @@ class AuditLog:
 
         If cancelled: nothing has changed.
         """
+        self._check_open()
         if after < 0 or limit < 0:
             raise InvalidInput(f"after={after} and limit={limit} must not be negative", field="after")
         page, _ = await self._scan(after, limit, _filter(kind, agent_id, session_id))
@@ -228,6 +237,7 @@ class AuditLog:
 
     async def get(self, sequence: int) -> AuditRecord | None:
         """One record; None where there is none, or none that can be read. If cancelled: nothing has changed."""
+        self._check_open()
         page, _ = await self._scan(sequence - 1, 1, Filter()) if sequence > 0 else ([], 0)
         return page[0][1] if page and page[0][0] == sequence else None
 
@@ -250,9 +260,7 @@ class AuditLog:
     def _decode(self, stored: Stored) -> AuditRecord | None:
         """The record, or None for one that is torn or foreign: it is reported, and the rest is read all the same."""
         try:
-            fields = msgspec.json.decode(stored.body, type=dict[str, Any])
-            fields.pop(CHAIN, None)
-            return AuditRecord(freeze(fields, "audit"))
+            return _decoded(stored.body)
         except (msgspec.MsgspecError, UnicodeDecodeError, AgorioError) as exc:
             if stored.sequence not in self.unreadable and len(self.unreadable) < PAGE:
                 self.unreadable[stored.sequence] = str(exc)
@@ -262,7 +270,7 @@ class AuditLog:
     async def tail(self, count: int = 20, *, n: int | None = None, limit: int | None = None) -> list[AuditRecord]:
         """The newest records, oldest of them first; `n` and `limit` are `count`. If cancelled: nothing has changed."""
         count = next((given for given in (n, limit) if given is not None), count)
-        await self._writer.flush()
+        await self._flush()
         last = await self._writer.store.last(STREAM)
         return [record for _, record in await self.read(after=max(0, last - max(0, count)), limit=count)]
 
@@ -300,8 +308,10 @@ class AuditLog:
         """The records from now on, or after a sequence, as they become durable, until the hub closes.
 
         `async for record in hub.audit_log.subscribe(kind="denied")`, or as a block: `async with ... as records`. With a
-        `callback(record)`, async or quick, that is called with each instead; the result's `cancel()` ends it.
+        `callback(record)`, async or quick, that is called with each instead; the result's `cancel()` ends it. Raises
+        `HubClosedError`.
         """
+        self._check_open()
         start = self.anchor.sequence if after is None else after
         tail = AuditTail(self, start, _filter(kind, agent_id, session_id))
         if callback is None:
@@ -312,8 +322,11 @@ class AuditLog:
 
     follow = subscribe
 
-    async def _next_page(self, after: int, wanted: Filter) -> tuple[list[tuple[int, AuditRecord]], int]:
-        """The next records that fit, waiting for them; an empty page once the log has closed."""
+    async def next_page(self, after: int, wanted: Filter) -> tuple[list[tuple[int, AuditRecord]], int]:
+        """The next records that fit, waiting for them; an empty page once the log has closed.
+
+        If cancelled: nothing has changed.
+        """
         while True:
             if after < self.anchor.sequence:
                 page, after = await self._scan(after, PAGE, wanted)
@@ -333,47 +346,24 @@ class AuditLog:
 
     async def verify(self, anchor: AuditAnchor | None = None) -> AuditVerdict:
         """Read the whole log and check the chain, also against an anchor of earlier. If cancelled: nothing is known."""
-        await self._writer.flush()
+        await self._flush()
         chain = Chain(expected=anchor)
         await self._feed(chain)
         return chain.verdict()
 
 
-class AuditTail:
-    """Records as they become durable: an async iterator, and a block that ends it."""
+def _decoded(body: bytes) -> AuditRecord:
+    fields = msgspec.json.decode(body, type=dict[str, Any])
+    fields.pop(CHAIN, None)
+    return AuditRecord(freeze(fields, "audit"))
 
-    def __init__(self, log: AuditLog, after: int, wanted: Filter) -> None:
-        self._log = log
-        self._wanted = wanted
-        self._after = after
-        self._page: list[tuple[int, AuditRecord]] = []
-        self._is_over = False
-        self.sequence = after
 
-    def __aiter__(self) -> AuditTail:
-        return self
-
-    async def __anext__(self) -> AuditRecord:
-        """The next record. If cancelled: it comes with the next call."""
-        if not self._page and not self._is_over:
-            page, self._after = await self._log._next_page(self._after, self._wanted)
-            self._page = page[::-1]
-        if not self._page or self._is_over:
-            self._is_over = True
-            raise StopAsyncIteration
-        self.sequence, record = self._page.pop()
-        return record
-
-    async def __aenter__(self) -> AuditTail:
-        """Begin. If cancelled: not begun."""
-        await trio.lowlevel.checkpoint()
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        """End. If cancelled: ended."""
-        self._is_over = True
-        self._page.clear()
-        await trio.lowlevel.cancel_shielded_checkpoint()
+def decode_record(body: bytes) -> AuditRecord | None:
+    """The record that was stored as `body`; None for one that is torn or foreign."""
+    try:
+        return _decoded(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, AgorioError):
+        return None
 
 
 def _filter(kind: str | Collection[str] | None, agent_id: str | None, session_id: str | None) -> Filter:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import attrs
@@ -25,13 +26,13 @@ from ..actors.sessions.budget import (
     exceeded,
     refreshed,
 )
-from ..mailbox.errors import AgorioError, ConflictError, NotFoundError
+from ..mailbox.errors import AgorioError, ConflictError
 from ..mailbox.events import AUDIT_KIND_AGENT_PARKED, AUDIT_KIND_AGENT_RESUMED
 from .audit import AuditRecord
 from .directory import Entry
 from .records import from_bytes, to_bytes
 from .session import SessionCell
-from .stores.protocol import Change, Put
+from .stores.protocol import Put
 
 if TYPE_CHECKING:
     from .services import Services
@@ -67,6 +68,8 @@ class Budgets:
     def __init__(self, services: Services) -> None:
         self._services = services
         self.total_parked = 0
+        self._spent: dict[str, dict[str, Account]] = {}  # of sessions that have not ended, by session and agent
+        self._open: set[str] = set()
 
     # Counting.
 
@@ -111,12 +114,14 @@ class Budgets:
         is_known = key != "" and key in entry.account.keys
         entry.account = charged(entry.account, usage, now, block.window, key)
         audits = self._judge(entry)
+        if cell is not None and cell.live.terminal:
+            cell = None  # what is told after the end counts for the agent alone
         if cell is not None:
-            spent = cell.spent = cell.spent if cell.spent is not None else {}
+            spent = self._spent.setdefault(cell.session_id, {})
             before = spent.get(entry.agent_id, NO_ACCOUNT)
             spent[entry.agent_id] = before if is_known else charged(before, usage, now)
             audits += self._judge_session(entry, cell)
-        self._write(entry, cell, audits, done)
+        self._write(entry, None if cell is None else cell.session_id, audits, done)
 
     def judge(self, entry: Entry) -> None:
         """A rule has changed: what was used already may be too much by now."""
@@ -126,7 +131,7 @@ class Budgets:
         for session_id in list(entry.sessions):
             cell = self._services.sessions.resident(session_id)
             if cell is not None and (audits := self._judge_session(entry, cell)):
-                self._write(entry, cell, audits)
+                self._write(entry, session_id, audits)
 
     def _judge(self, entry: Entry) -> list[AuditRecord]:
         block = entry.rule.budget
@@ -138,14 +143,12 @@ class Budgets:
         return [self._park(entry, parking, None)]
 
     def _judge_session(self, entry: Entry, cell: SessionCell) -> list[AuditRecord]:
-        account = (cell.spent or {}).get(entry.agent_id)
-        if account is None:
-            return []
+        account = self._account(entry, cell.session_id)
         used = counting(account, self._services.clock.time())
         parking = self._parking(account, entry.rule.budget.per_session, used, "budget.per_session")
-        if parking is None or cell.spent is None:
+        if parking is None:
             return []
-        cell.spent[entry.agent_id] = attrs.evolve(account, parked=parking)
+        self._set(entry, cell.session_id, attrs.evolve(account, parked=parking))
         return [self._park(entry, parking, cell.session_id)]
 
     def _parking(self, account: Account, limits: Limits, used: Usage, prefix: str) -> Parking | None:
@@ -167,48 +170,60 @@ class Budgets:
 
     # The store.
 
-    def _write(
-        self, entry: Entry, cell: SessionCell | None, audits: list[AuditRecord], done: Done | None = None
-    ) -> None:
-        changes = self._changes(entry, cell)
+    def _write(self, entry: Entry, session_id: str | None, audits: list[AuditRecord], done: Done | None = None) -> None:
+        changes = self._changes(entry, session_id)
         audit = self._services.audit
 
         def written(error: AgorioError | None) -> None:
             if error is None:
                 audit.committed(*audits)
             else:
-                self._write_later(entry, cell, audits, error)
+                self._write_later(entry, changes, audits, error)
             if done is not None:
                 done(error)
 
         self._services.writer.submit((*changes, audit.change(*audits)) if audits else changes, written)
 
-    def _changes(self, entry: Entry, cell: SessionCell | None) -> tuple[Change, ...]:
-        changes = (Put(AGENTS + entry.agent_id, to_bytes(entry.account)),)
+    def _changes(self, entry: Entry, session_id: str | None) -> tuple[Put, ...]:
         if entry.agent_id not in self._services.directory:
             return ()  # struck off meanwhile
-        if cell is None or cell.spent is None:
+        changes = (Put(AGENTS + entry.agent_id, to_bytes(entry.account)),)
+        if session_id is None:
             return changes
-        return (*changes, Put(_key(cell.session_id, entry.agent_id), to_bytes(cell.spent[entry.agent_id])))
+        return (*changes, Put(_key(session_id, entry.agent_id), to_bytes(self._account(entry, session_id))))
 
     def _write_later(
-        self, entry: Entry, cell: SessionCell | None, audits: list[AuditRecord], error: AgorioError
+        self, entry: Entry, changes: tuple[Put, ...], audits: list[AuditRecord], error: AgorioError
     ) -> None:
         """The store has refused, which may be over in a moment; what was counted is still counted here."""
         _log.warning("the usage of %s could not be written: %s", entry.name, error)
-        writer = self._services.writer
-        writer.put_lazily(AGENTS + entry.agent_id, lambda: to_bytes(entry.account))
-        if cell is not None and cell.spent is not None:
-            spent = cell.spent
-            key = _key(cell.session_id, entry.agent_id)
-            writer.put_lazily(key, lambda: to_bytes(spent[entry.agent_id]))
+        for change in changes:
+            self._services.writer.put_lazily(change.key, partial(self._body_of, entry, change))
         for record in audits:
             self._services.audit.write(**{name: value for name, value in record.items() if name != "at"})
+
+    def _body_of(self, entry: Entry, change: Put) -> bytes:
+        """What is to be written by now."""
+        if change.key.startswith(AGENTS):
+            return to_bytes(entry.account)
+        session_id = change.key.removeprefix(SESSIONS).partition("/")[0]
+        return to_bytes(self._account(entry, session_id)) if session_id in self._spent else change.body or b""
 
     async def recover(self) -> None:
         """Take up the accounts of the registered agents and of their open sessions. If cancelled: part of them."""
         await self._each(AGENTS, self._recover_agent)
-        await self._each(SESSIONS, self._recover_session)
+        if await self._services.store.scan(SESSIONS, limit=1):
+            self._open = await self._open_sessions()
+            await self._each(SESSIONS, self._recover_session)
+            self._open = set()
+
+    async def _open_sessions(self) -> set[str]:
+        """Sessions with work left, whether or not they are in memory yet."""
+        found, after = set[str](), ""
+        while page := await self._services.store.scan("open/", after, PAGE):
+            after = page[-1].key
+            found.update(document.key.removeprefix("open/") for document in page)
+        return found
 
     async def _each(self, prefix: str, take: Callable[[str, Account], None]) -> None:
         after, store = "", self._services.store
@@ -231,10 +246,11 @@ class Budgets:
     def _recover_session(self, key: str, account: Account) -> None:
         session_id, _, agent_id = key.partition("/")
         cell, entry = self._services.sessions.resident(session_id), self._services.directory.get(agent_id)
-        if cell is not None and entry is not None:
-            cell.spent = {**(cell.spent or {}), agent_id: account}
-            if account.parked is not None:
-                entry.inbox.park(session_id)
+        if session_id not in self._open or entry is None or (cell is not None and cell.live.terminal):
+            return
+        self._set(entry, session_id, account)
+        if account.parked is not None:
+            entry.inbox.park(session_id)
 
     def gone(self, entry: Entry) -> None:
         """An agent was struck off; its id never comes again."""
@@ -243,17 +259,10 @@ class Budgets:
     # The operator.
 
     def look(self, entry: Entry, session_id: str | None = None) -> BudgetReport:
-        """What an agent has used up. Raises `NotFoundError` for a session that has ended and is settled."""
-        cell = None if session_id is None else self._cell(session_id)
-        account, window = self._account(entry, cell), entry.rule.budget.window if cell is None else None
+        """What an agent has used up; of a session only while that has not ended."""
+        account, window = self._account(entry, session_id), entry.rule.budget.window if session_id is None else None
         used = counting(account, self._services.clock.time(), window)
         return BudgetReport(entry.agent_id, entry.name, session_id, account.total, used, account.parked)
-
-    def _cell(self, session_id: str) -> SessionCell:
-        cell = self._services.sessions.resident(session_id)
-        if cell is None:
-            raise NotFoundError(f"session {session_id!r} is not open, so nobody is parked in it", session=session_id)
-        return cell
 
     async def park(self, entry: Entry, reason: str) -> BudgetReport:
         """Park an agent by hand; one that is parked stays so. If cancelled: it may be parked."""
@@ -270,13 +279,12 @@ class Budgets:
 
         If cancelled: it may be resumed.
         """
-        cell = None if session_id is None else self._cell(session_id)
-        account = self._account(entry, cell)
+        account = self._account(entry, session_id)
         if account.parked is None:
             await trio.lowlevel.checkpoint()
             return self.look(entry, session_id)
         block = entry.rule.budget
-        limits, used = (block if cell is None else block.per_session), self.look(entry, session_id).counting
+        limits, used = (block if session_id is None else block.per_session), self.look(entry, session_id).counting
         if not reset and (beyond := exceeded(limits, used)) is not None:
             raise ConflictError(f"{beyond[1]}, still: raise the limit, or begin a fresh budget with reset=True")
         fresh = refreshed(account) if reset else attrs.evolve(account, parked=None)
@@ -289,38 +297,41 @@ class Budgets:
             reset=reset,
             used=attrs.asdict(used),
         )
-        self._set(entry, cell, fresh)
+        self._set(entry, session_id, fresh)
 
         def done(error: AgorioError | None) -> None:
-            now = self._account(entry, cell)
+            now = self._account(entry, session_id)
             if error is not None:  # it stays parked, as the store says
                 slices = (*account.slices, *now.slices) if reset else now.slices
-                self._set(entry, cell, attrs.evolve(now, slices=slices, parked=account.parked))
+                self._set(entry, session_id, attrs.evolve(now, slices=slices, parked=account.parked))
             elif now.parked is None:
                 entry.inbox.resume(session_id)
 
-        await self._commit(entry, cell, record, done)
+        await self._commit(entry, session_id, record, done)
         return self.look(entry, session_id)
 
-    def session_over(self, cell: SessionCell) -> None:
+    def session_over(self, session_id: str) -> None:
         """A session has ended: nobody is parked in it any more, and its end reaches everybody."""
-        for agent_id, account in list((cell.spent or {}).items()):
+        for agent_id, account in list(self._spent.get(session_id, {}).items()):
             entry = self._services.directory.get(agent_id)
             if account.parked is not None and entry is not None:
-                self._set(entry, cell, attrs.evolve(account, parked=None))
-                entry.inbox.resume(cell.session_id)
-                self._write(entry, cell, [])
+                self._set(entry, session_id, attrs.evolve(account, parked=None))
+                entry.inbox.resume(session_id)
+                self._write(entry, session_id, [])
+        self._spent.pop(session_id, None)
 
-    def _account(self, entry: Entry, cell: SessionCell | None) -> Account:
-        return entry.account if cell is None else (cell.spent or {}).get(entry.agent_id, NO_ACCOUNT)
+    def _account(self, entry: Entry, session_id: str | None) -> Account:
+        if session_id is None:
+            return entry.account
+        return self._spent.get(session_id, {}).get(entry.agent_id, NO_ACCOUNT)
 
-    def _set(self, entry: Entry, cell: SessionCell | None, account: Account) -> None:
-        if cell is None:
+    def _set(self, entry: Entry, session_id: str | None, account: Account) -> None:
+        if session_id is None:
             entry.account = account
         else:
-            cell.spent = {**(cell.spent or {}), entry.agent_id: account}
+            self._spent.setdefault(session_id, {})[entry.agent_id] = account
 
-    async def _commit(self, entry: Entry, cell: SessionCell | None, record: AuditRecord, then: Done) -> None:
+    async def _commit(self, entry: Entry, session_id: str | None, record: AuditRecord, then: Done) -> None:
         """Write the account and the record; `then` runs in the step in which they are durable, or are refused."""
         written = trio.Event()
         outcome: list[AgorioError | None] = []
@@ -335,7 +346,7 @@ class Budgets:
             outcome.append(error)
             written.set()
 
-        self._services.writer.submit((*self._changes(entry, cell), audit.change(record)), done)
+        self._services.writer.submit((*self._changes(entry, session_id), audit.change(record)), done)
         await written.wait()
         if outcome[0] is not None:
             raise outcome[0]

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from ..actors.runtime.actor import Actor, Context
-from ..actors.sessions.operations import ActorCall, CancelRequest, Withdraw
+from ..actors.sessions.operations import ActorCall, CancelRequest, IdentityLost, Withdraw
 from ..mailbox.envelope import Envelope
-from ..mailbox.errors import AgorioError, BadFrame, LinkClosed, NetworkError, error_from_wire
+from ..mailbox.errors import AgorioError, BadFrame, LinkClosed, NetworkError, Superseded, error_from_wire
 from ..mailbox.frozen import freeze
 from ..transports.frames import ErrorFrame, Frame, NotifyFrame, RequestFrame, ResponseFrame
 from ..transports.link import Attended, LinkEndpoint, drain_of
@@ -157,14 +157,16 @@ class Connection:
             return
         holder = entry.inbox.connection
         if holder is not None and holder is not self:
-            holder.unbind(entry)
+            holder.unbind(entry, Superseded(f"{entry.name!r} was taken up by another connection", agent=entry.name))
         self.bound[entry.agent_id] = entry
         self.endpoint.note_identities(len(self.bound))
         entry.inbox.connect(self, window)
 
-    def unbind(self, entry: Entry) -> None:
-        """This identity's mail waits for another connection."""
+    def unbind(self, entry: Entry, why: AgorioError | None = None) -> None:
+        """This identity's mail waits for another connection; with `why` the other side is told."""
         if self.bound.pop(entry.agent_id, None) is not None:
+            if why is not None:
+                self.answer(RequestFrame(0, IdentityLost.op, IdentityLost(entry.agent_id, why.code, str(why))))
             self.endpoint.note_identities(len(self.bound))
             entry.inbox.disconnect(self)
             if self.on_unbind is not None:
@@ -176,7 +178,8 @@ class Connection:
         self.state = after(self.state, "close")
         for entry in list(self.bound.values()):
             self.unbind(entry)
-        self.subscriptions.clear()
+        for subscription in list(self.subscriptions.values()):
+            subscription.end(subscription)
         for waiting in self.calls.values():
             waiting.settle(None, LinkClosed(f"the link to the agent has ended: {reason}"))
         self.endpoint.close_nowait(reason)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Final
 
 from ..actors.sessions.lifecycle import recipients
@@ -12,7 +11,7 @@ from ..mailbox.envelope import Envelope
 from ..mailbox.errors import AgorioError, StoreError
 from ..mailbox.events import INVITE_ANSWERS, LIFECYCLE_EVENTS, SESSION_END
 from .directory import Directory
-from .dormant import Dormant
+from .dormant import Attempts, Dormant, Mail, Waiting
 from .governance import Grant
 from .inbox import Inbox
 from .log_writer import LogWriter
@@ -80,17 +79,69 @@ class Delivery:
 
             self._writer.submit(gone, done)
 
-    async def restore(self, held: SessionCell | Dormant) -> None:
-        """After a restart: put everything that is pending back into the inboxes. If cancelled: part of it is there."""
-        session_id, log = held.session_id, held.log
-        inboxes = {who: entry.inbox for who in held.participants if (entry := self._directory.get(who)) is not None}
-        after = min((log.cursor(agent_id) for agent_id in inboxes), default=math.inf)
-        while after < math.inf and (page := await self._writer.store.read(stream_of(session_id), int(after), PAGE)):
-            for record in page:
-                self._restore_one(held, inboxes, decode_envelope(record.body))
-            after = page[-1].sequence
+    def mail(self, held: SessionCell | Dormant) -> Mail:
+        """What of a session waits for whom."""
+        waiting, attempts, is_urgent = Waiting(), Attempts(), False
+        for agent_id in held.log.expected():
+            entry = self._directory.get(agent_id)
+            if entry is not None:
+                pending = entry.inbox.desk.pending(held.session_id)
+                counted = sum(delivery.counted for delivery in pending)
+                waiting[agent_id] = (counted, len(pending) - counted)
+                again = {one.envelope.sequence: one.attempt for one in pending if one.attempt > 1}
+                attempts.update({agent_id: again} if again else {})
+                is_urgent = is_urgent or any(delivery.expires_at is not None for delivery in pending)
+        return Mail(waiting, attempts, is_urgent)
 
-    def _restore_one(self, held: SessionCell | Dormant, inboxes: dict[str, Inbox], envelope: Envelope) -> None:
+    def tried(self, session_id: str) -> None:
+        """A delivery has failed: how often outlives the hub, or what kills it would be tried for ever."""
+        held = self._sessions.held(session_id)
+        if held is not None:
+            self._sessions.keep_bookmark(held)
+
+    async def restore(self, held: SessionCell | Dormant, attempts: Attempts) -> None:
+        """After a restart: put everything that is pending back into the inboxes. If cancelled: nothing is there."""
+        log, inboxes = held.log, self._inboxes(held)
+        after = min((log.cursor(agent_id) for agent_id in inboxes), default=None)
+        mail: list[Envelope] = []
+        while after is not None and (page := await self._writer.store.read(stream_of(held.session_id), after, PAGE)):
+            mail += [decode_envelope(record.body) for record in page]
+            after = page[-1].sequence
+        if isinstance(held, Dormant):
+            self.release_unread(held)
+        for envelope in mail:
+            self._restore_one(held, inboxes, envelope, attempts)
+
+    def _inboxes(self, held: SessionCell | Dormant) -> dict[str, Inbox]:
+        return {who: entry.inbox for who in held.participants if (entry := self._directory.get(who)) is not None}
+
+    def can_wait_unread(self, dormant: Dormant) -> bool:
+        """Whether its mail may stay in the store: nothing of it expires, or is thrown out for what comes."""
+        inboxes = [entry.inbox for who in dormant.mark.mail.waiting if (entry := self._directory.get(who)) is not None]
+        return not dormant.mark.mail.is_urgent and all(inbox.overflow != "drop_oldest" for inbox in inboxes)
+
+    def leave_unread(self, dormant: Dormant) -> None:
+        """Count mail as pending without reading it."""
+        for agent_id, (counted, uncounted) in dormant.mark.mail.waiting.items():
+            entry = self._directory.get(agent_id)
+            if entry is not None:
+                entry.inbox.expect_unread(counted, uncounted)
+                dormant.log.expect(agent_id, counted + uncounted)
+                dormant.unread[agent_id] = (counted, uncounted)
+
+    def release_unread(self, dormant: Dormant) -> None:
+        """Unread mail is about to be restored, or cannot be."""
+        if dormant.unread:
+            dormant.log.expect_nothing()
+        for agent_id, (counted, uncounted) in dormant.unread.items():
+            entry = self._directory.get(agent_id)
+            if entry is not None:
+                entry.inbox.release_unread(counted, uncounted)
+        dormant.unread = {}
+
+    def _restore_one(
+        self, held: SessionCell | Dormant, inboxes: dict[str, Inbox], envelope: Envelope, attempts: Attempts
+    ) -> None:
         if envelope.event_type in INVITE_ANSWERS:
             return
         for agent_id in recipients(held, envelope):
@@ -98,7 +149,8 @@ class Delivery:
             if inbox is not None and not held.log.handled(agent_id, envelope.sequence):
                 held.log.expect(agent_id)
                 # Whether it went out before the restart is not known: it is marked as a redelivery, to be safe.
-                inbox.restore(envelope, 1, expiry(envelope))
+                tried = attempts.get(agent_id, {}).get(envelope.sequence, 1)
+                inbox.restore(envelope, tried, expiry(envelope))
 
     def answer_from_log(self, cell: SessionCell, sequence: int, answer: Answer) -> None:
         """Answer a retry with the envelope that is in the log already."""

@@ -11,7 +11,7 @@ Pure: it is told the time and returns what to push, to retry and to give up. Rul
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Final
 
@@ -179,6 +179,14 @@ class Desk:
             line.held_until = until
             self._held[session_id] = until
 
+    def release(self, session_id: str) -> None:
+        """Hold this session no longer."""
+        self._held.pop(session_id, None)
+        line = self._lines.get(session_id)
+        if line is not None:
+            line.held_until = 0.0
+            self._enter_again(session_id, line)
+
     def remove(self, delivery: Delivery) -> None:
         """Take a queued delivery out."""
         session_id = delivery.envelope.session_id
@@ -267,11 +275,7 @@ class Desk:
     def release_held(self, now: float) -> None:
         """Let the lines go whose backoff is over."""
         for session_id in [key for key, at in self._held.items() if at <= now]:
-            del self._held[session_id]
-            line = self._lines.get(session_id)
-            if line is not None:
-                line.held_until = 0.0
-                self._enter_again(session_id, line)
+            self.release(session_id)
 
     def next_release(self) -> float | None:
         """When the next backoff is over, or None."""
@@ -326,10 +330,8 @@ class Desk:
     def take_all(self) -> list[Delivery]:
         """Empty the desk, oldest first."""
         everything = [d for line in self._lines.values() for d in (*line.out.values(), *line.queued)]
-        self._lines.clear()
-        self._heap.clear()
-        self._express.clear()
-        self._held.clear()
+        for table in (self._lines, self._heap, self._express, self._held):
+            table.clear()
         self.in_flight = 0
         return sorted(everything, key=lambda d: d.envelope.envelope_id)
 
@@ -345,12 +347,23 @@ class Desk:
         out = min(line.out) if line.retried else next(iter(line.out))
         return out if queued is None else min(out, queued)
 
+    def pending(self, session_id: str) -> list[Delivery]:
+        """The deliveries of a session that are not handled."""
+        line = self._lines.get(session_id)
+        return [] if line is None else [*line.queued, *line.out.values()]
+
+    def in_hand(self) -> list[str]:
+        """The sessions of which something is out that its recipient may be answering now."""
+        return [session_id for session_id, line in self._lines.items() if _any_cue(line.out.values())]
+
     def has_cue(self, session_id: str) -> bool:
         """Whether something is pending in the session that its recipient may be going to answer."""
         line = self._lines.get(session_id)
-        return line is not None and any(
-            d.envelope.event_type in TURN_EVENTS for d in (*line.queued, *line.out.values())
-        )
+        return line is not None and _any_cue((*line.queued, *line.out.values()))
+
+
+def _any_cue(deliveries: Iterable[Delivery]) -> bool:
+    return any(delivery.envelope.event_type in TURN_EVENTS for delivery in deliveries)
 
 
 def is_counted(envelope: Envelope) -> bool:

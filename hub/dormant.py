@@ -20,6 +20,8 @@ from ..mailbox.errors import AgorioError, QuarantinedError
 from .session import SessionCell
 from .session_log import Cursors, SessionLog
 
+Waiting = dict[str, tuple[int, int]]
+Attempts = dict[str, dict[int, int]]
 Woken = Callable[[SessionCell | None, AgorioError | None], None]
 
 
@@ -35,17 +37,21 @@ class Outline:
     """The shortest of its expectations in seconds; None where it has none."""
     is_custom: bool = False
     """Whether it has expectations of the program's own, which a program may come to know later."""
+    type: tuple[str, int] | None = None
+    """Its session type and that one's version; None where an older hub has not noted it."""
 
     def to_bytes(self) -> bytes:
         """As JSON; ten thousand of them may lie in a store in memory."""
-        return msgspec.json.encode([self.expires_at, self.least, self.is_custom, *self.participants])
+        kind = [] if self.type is None else ["/".join(map(str, self.type))]
+        return msgspec.json.encode([self.expires_at, self.least, self.is_custom, *kind, *self.participants])
 
 
 def outline_of(setup: SessionSetup) -> Outline:
     """The outline of a session."""
     seconds = [seconds_of(one) for one in setup.expectations if one.name in EVALUATORS]
     is_custom = len(seconds) < len(setup.expectations)
-    return Outline(setup.participants, setup.expires_at, min(seconds, default=None), is_custom)
+    kind = (setup.manifest.type, setup.manifest.version)
+    return Outline(setup.participants, setup.expires_at, min(seconds, default=None), is_custom, kind)
 
 
 def outline_from_bytes(body: bytes) -> Outline | None:
@@ -56,7 +62,22 @@ def outline_from_bytes(body: bytes) -> Outline | None:
         return None
     if isinstance(expires_at, str) or isinstance(least, str) or not participants:
         return None
-    return Outline(tuple(map(str, participants)), expires_at, least, bool(is_custom))
+    name, slash, version = str(participants[0]).rpartition("/")  # an id has no slash
+    kind = (name, int(version)) if slash and version.isdecimal() else None
+    members = tuple(map(str, participants[1:] if slash else participants))
+    return Outline(members, expires_at, least, bool(is_custom), kind)
+
+
+@attrs.frozen
+class Mail:
+    """The deliveries of a session that are not handled."""
+
+    waiting: Waiting = attrs.field(factory=dict)
+    """Per member how many wait for it: those that take a slot of its inbox, and those that do not."""
+    attempts: Attempts = attrs.field(factory=dict)
+    """Per member how often a delivery of which sequence has gone out, where that was more than once."""
+    is_urgent: bool = False
+    """Whether one of them has a time to live, so that it must not wait in the store unread."""
 
 
 @attrs.frozen
@@ -68,7 +89,7 @@ class Bookmark:
     sequence: int = 0
     """The newest envelope's; what the bookmark says holds for a log that ends there."""
     newest_id: str = ""
-    """The newest envelope's id."""
+    """An id above those of all its envelopes, so that the next hub mints none below it."""
     state: SessionState = SessionState.PENDING
     """Where it is in its life."""
     is_quiet: bool = False
@@ -79,6 +100,8 @@ class Bookmark:
     """How many tasks are running."""
     departed: tuple[str, ...] = ()
     """Members that were unregistered."""
+    mail: Mail = Mail()
+    """What waits."""
 
     @property
     def is_terminal(self) -> bool:
@@ -90,17 +113,18 @@ class Bookmark:
         return msgspec.json.encode(self)
 
 
-def bookmark_of(live: Live, log: SessionLog, due: float | None) -> Bookmark:
+def bookmark_of(live: Live, log: SessionLog, due: float | None, newest_id: str, mail: Mail) -> Bookmark:
     """The bookmark of a session in memory."""
     return Bookmark(
         cursors=log.cursors(),
         sequence=live.sequence,
-        newest_id=log.newest_id,
+        newest_id=newest_id,
         state=live.state,
         is_quiet=not log.unsettled,
         due=None if due is None or math.isinf(due) else due,
         tasks=len(live.tasks),
         departed=live.departed,
+        mail=mail,
     )
 
 
@@ -127,6 +151,8 @@ class Dormant:
     """Where it stands; its cursors are out of date as soon as somebody handles something."""
     log: SessionLog
     """Who has handled what."""
+    unread: Waiting = attrs.field(factory=dict)
+    """Mail that is still in the store only, though it takes its slots: who has how much of it."""
     waiting: list[Woken] = attrs.field(factory=list)
     """Whoever waits for the fold."""
 
@@ -140,6 +166,12 @@ class Dormant:
         """Whether it has ended and everybody has handled everything."""
         return self.is_terminal and not self.log.unsettled
 
-    def bookmark(self) -> Bookmark:
-        """The bookmark as of now: only receipts can have come."""
-        return attrs.evolve(self.mark, cursors=self.log.cursors(), is_quiet=not self.log.unsettled)
+    def bookmark(self, mail: Mail, newest_id: str) -> Bookmark:
+        """The bookmark as of now: only receipts can have come, and only for mail that is not unread."""
+        return attrs.evolve(
+            self.mark,
+            newest_id=newest_id,
+            cursors=self.log.cursors(),
+            is_quiet=not self.log.unsettled,
+            mail=self.mark.mail if self.unread else mail,
+        )

@@ -2,8 +2,9 @@
 
 A heap holds one instant per session, never later than its true next firing, and none for a session in which nobody is
 waited for. An envelope costs one comparison; the session's activity is folded from the log only when its instant comes,
-and only the part that is new since. A firing is noted in the session's log in the same commit as its audit record, so
-that no restart fires it again.
+and only the part that is new since. A firing is noted in the same commit as its audit record and what follows from it,
+so that no restart fires it again: a warning is said in the session and so in its log, all others are kept in a document
+beside it, and the log says nothing of them.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import attrs
+import msgspec
 import trio
 
 from ..actors.sessions.expectations import (
@@ -28,6 +31,7 @@ from ..actors.sessions.expectations import (
     overdue,
     seconds_of,
     start_activity,
+    with_fired,
 )
 from ..actors.sessions.judging import Close, Note
 from ..actors.sessions.lifecycle import Live, begin, fold
@@ -37,17 +41,19 @@ from ..mailbox.codec import decode_envelope
 from ..mailbox.envelope import Envelope
 from ..mailbox.errors import AgorioError, InvalidInput, QuarantinedError
 from ..mailbox.events import AUDIT_KIND_EXPECTATION_VIOLATED, EV_EXPECTATION_VIOLATED
-from .audit import AuditLog
+from .audit import AuditLog, AuditRecord
 from .deadlines import Deadlines
 from .directory import Entry
-from .log_writer import LogWriter
+from .log_writer import Done, LogWriter
 from .session import SessionCell, stream_of
 from .sessions import Sessions
+from .stores.protocol import Document, Put
 
 PAGE = 1024
 REACTIONS = ("audit", "warn", "hide", "auto_close")
 ROLES = ("initiator", "respondent", "participant")
 RETRY = 60.0
+PREFIX = "fired/"
 
 
 @attrs.frozen
@@ -97,7 +103,8 @@ class Expectations:
         self._due = Deadlines()
         self._evaluators: dict[str, Evaluator] = dict(EVALUATORS)
         self._reactions: dict[str, Reaction] = {}
-        self.skip_turn: Callable[[SessionCell, str, str], None] | None = None
+        self._fired: dict[str, dict[str, int]] = {}  # what the documents hold, by session
+        self.skip_turn: Callable[..., bool] = lambda cell, agent_id, reason, **along: False
         self.total_violations = 0
         self.total_folds = 0
 
@@ -141,6 +148,7 @@ class Expectations:
         if cell.live.terminal:
             self._unseen.pop(session_id, None)
             self._watches.pop(session_id, None)
+            self._forget(session_id)
         elif session_id in self._unseen:
             return  # its instant follows from an earlier envelope or moment, and this one is later
         elif (watch := self._watches.get(session_id)) is None:
@@ -168,8 +176,9 @@ class Expectations:
     def _see(self, session_id: str) -> Watch | None:
         """The watch of a session whose instant has come, made where it is the first time."""
         at, cell = self._unseen.pop(session_id, None), self._sessions.resident(session_id)
-        if at is not None and cell is not None:
-            self._watches[session_id] = Watch(at, _least(cell.setup.expectations))
+        if at is not None:  # of one that was let go since, any move may make it due
+            least = 0.0 if cell is None else _least(cell.setup.expectations)
+            self._watches[session_id] = Watch(at, least)
         return self._watches.get(session_id)
 
     def _set(self, session_id: str, watch: Watch, at: float) -> None:
@@ -214,6 +223,9 @@ class Expectations:
         except QuarantinedError:  # the session table has reported it
             self._watches.pop(session_id, None)
             return 0
+        if session_id in self._sessions.unknown_types:  # who is waited for is for its type to say
+            self._set(session_id, watch, now + RETRY)
+            return 0
         activity = await self._fold(cell, watch)
         violations = overdue(activity, cell.setup, now, self._evaluators)
         for violation in violations:
@@ -231,7 +243,7 @@ class Expectations:
     async def _fold(self, cell: SessionCell, watch: Watch) -> Activity:
         """Bring the fold up to what is durable."""
         adapter, setup = cell.adapter, cell.setup
-        activity = watch.activity or start_activity(setup)
+        activity = watch.activity or with_fired(start_activity(setup), self._fired.get(cell.session_id, {}))
         live = watch.live or begin(setup, adapter)
         while watch.folded < cell.live.sequence:
             page = await self._writer.store.read(stream_of(cell.session_id), watch.folded, PAGE)
@@ -248,42 +260,101 @@ class Expectations:
     # Reactions.
 
     async def _react(self, cell: SessionCell, watch: Watch, due: Due) -> None:
+        """React in the very commit that notes the firing, so that neither is without the other after a crash."""
         expectation = due.expectation
-        self._note(cell, watch, due)
+        if watch.activity is None:
+            return  # noting the violation before this one has failed: all that are left fire again
+        watch.activity = mark_fired(watch.activity, due.key)
         self.total_violations += 1
-        if expectation.on_violation == "hide" and self.skip_turn is not None:
-            for who in due.violators:
-                self.skip_turn(cell, who, "silent")
-        elif expectation.on_violation == "auto_close" and not cell.tail.terminal:
-            self._sessions.command(cell, Close(f"expectation_violated:{expectation.name}"))
-        elif (reaction := self._reactions.get(expectation.on_violation)) is not None:
+        again, record = partial(self._fire_again, cell, watch), self._record(cell, due)
+        if expectation.on_violation == "warn":
+            self._sessions.command(cell, Note(EV_EXPECTATION_VIOLATED, due.data()), again, (record,))
+        elif expectation.on_violation == "auto_close":
+            self._sessions.command(cell, Close(f"expectation_violated:{expectation.name}"), again, (record,))
+        elif await self._note_quietly(cell, watch.activity, due, record, again):
+            await self._call_reaction(cell, due)
+
+    def _fire_again(self, cell: SessionCell, watch: Watch, error: AgorioError | None) -> None:
+        if error is not None:  # nothing has happened: fold anew
+            watch.activity, watch.live, watch.folded = None, None, 0
+            self._set(cell.session_id, watch, self._clock.time() + RETRY)
+
+    async def _note_quietly(
+        self, cell: SessionCell, activity: Activity, due: Due, record: AuditRecord, again: Done
+    ) -> bool:
+        """Keep the firing beside the session, whose log says nothing of it, and pass over the turns of who is hidden.
+
+        Whether it is durable. If cancelled: it becomes so all the same.
+        """
+        session_id, fired = cell.session_id, dict(activity.fired)
+        put = Put(_key(session_id), msgspec.json.encode(fired))
+        noted, outcome = trio.Event(), [False]
+
+        def done(error: AgorioError | None) -> None:
+            if error is None:
+                outcome[0] = True
+                self._fired[session_id] = fired
+            again(error)
+            noted.set()
+
+        along: dict[str, Any] = {"done": done, "audits": (record,), "changes": (put,)}
+        for who in due.violators if due.expectation.on_violation == "hide" else ():
+            if self.skip_turn(cell, who, "silent", **along):
+                along = {}
+        if along:
+            self._write(put, record, done)
+        await noted.wait()
+        return outcome[0]
+
+    def _write(self, put: Put, record: AuditRecord, done: Done) -> None:
+        def written(error: AgorioError | None) -> None:
+            if error is None:
+                self._audit.committed(record)
+            done(error)
+
+        self._writer.submit((put, self._audit.change(record)), written)
+
+    async def _call_reaction(self, cell: SessionCell, due: Due) -> None:
+        reaction = self._reactions.get(due.expectation.on_violation)
+        if reaction is not None:
             detail = str(due.data()["detail"])
-            result = reaction(Violation(cell.session_id, expectation, due.violators, detail))
+            result = reaction(Violation(cell.session_id, due.expectation, due.violators, detail))
             if inspect.isawaitable(result):
                 await result
 
-    def _note(self, cell: SessionCell, watch: Watch, due: Due) -> None:
-        """The log remembers every firing, shown to the members only by `warn`; the audit record comes along with it."""
-        expectation, data = due.expectation, due.data()
-        record = self._audit.record(
+    def _record(self, cell: SessionCell, due: Due) -> AuditRecord:
+        expectation = due.expectation
+        return self._audit.record(
             AUDIT_KIND_EXPECTATION_VIOLATED,
             session_id=cell.session_id,
             expectation=expectation.name,
             on_violation=expectation.on_violation,
             params=expectation.params,
             violators=due.violators,
-            detail=data["detail"],
+            detail=due.data()["detail"],
+            key=due.key,
         )
 
-        def done(error: AgorioError | None) -> None:
-            if error is not None:  # nothing has happened: fold anew, and fire again
-                watch.activity, watch.live, watch.folded = None, None, 0
-                self._set(cell.session_id, watch, self._clock.time() + RETRY)
+    # Firings that no log tells of.
 
-        if watch.activity is not None:  # None where noting the violation before this one has failed
-            watch.activity = mark_fired(watch.activity, due.key)
-        audience = None if expectation.on_violation == "warn" else ()
-        self._sessions.command(cell, Note(EV_EXPECTATION_VIOLATED, data, audience), done, (record,))
+    def restore(self, document: Document) -> None:
+        """Take up the firings of a session. Raises `QuarantinedError`."""
+        try:
+            fired = msgspec.json.decode(document.body, type=dict[str, int])
+        except msgspec.MsgspecError as exc:
+            raise QuarantinedError(f"stored firings are unreadable: {exc}") from exc
+        self._fired[document.key.removeprefix(PREFIX)] = fired
+
+    def forget_ended(self) -> None:
+        """Let the firings go of sessions that have ended, as after a crash just then."""
+        for session_id in list(self._fired):
+            held = self._sessions.held(session_id)
+            if (held is None and session_id not in self._sessions.quarantined) or (held and held.is_terminal):
+                self._forget(session_id)
+
+    def _forget(self, session_id: str) -> None:
+        if self._fired.pop(session_id, None) is not None:
+            self._writer.put_lazily(_key(session_id), lambda: None)
 
     def statistics(self) -> dict[str, Any]:
         """What is watched and what was found."""
@@ -293,6 +364,10 @@ class Expectations:
             "violations": self.total_violations,
             "folds": self.total_folds,
         }
+
+
+def _key(session_id: str) -> str:
+    return PREFIX + session_id
 
 
 def _least(expectations: Iterable[Expectation]) -> float:

@@ -60,10 +60,14 @@ class Extensible:
     # Session types and what is expected in sessions.
 
     def register_adapter(self, adapter: SessionAdapter) -> None:
-        """Admit a session type. Raises `InvalidInput` for a taken `(type, version)` or an unknown expectation."""
+        """Admit a session type; open sessions of it that were held go on.
+
+        Raises `InvalidInput` for a taken `(type, version)` or an unknown expectation.
+        """
         services = self._open_services()
         services.expectations.check(adapter.manifest.expectations)
         services.sessions.adapters.register(adapter)
+        services.sessions.unknown_types.retry()
 
     def register_expectation(self, name: str, evaluator: Evaluator) -> None:
         """Add an expectation: `evaluator(expectation, activity, setup)` says who is waited for, and since when."""

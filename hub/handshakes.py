@@ -11,7 +11,7 @@ import trio
 from ..actors.sessions.metadata import Expectation, Manifest, SessionMetadata, SessionSetup, SessionState
 from ..actors.sessions.operations import OpenSession
 from ..mailbox.clock import Clock, parse_duration
-from ..mailbox.errors import InvalidInput, ProtocolError
+from ..mailbox.errors import InvalidInput, NotFoundError, ProtocolError, QuarantinedError
 from .directory import Directory, Entry
 from .session import SessionCell
 from .sessions import Sessions
@@ -46,7 +46,7 @@ class Handshakes:
         """
         creator = self._directory.entry(op.creator_id)
         _check_timeout(op.invite_ack_timeout)
-        setup, invitees = self._setup(op, creator)
+        setup, invitees = self._setup(op, creator, await self._claimed(op))
         opened = trio.Event()
         cell = self._sessions.create(setup, creator, invitees)
         cell.opened = opened
@@ -91,7 +91,7 @@ class Handshakes:
 
     # The setup.
 
-    def _setup(self, op: OpenSession, creator: Entry) -> tuple[SessionSetup, list[Entry]]:
+    def _setup(self, op: OpenSession, creator: Entry, parent: SessionCell | None) -> tuple[SessionSetup, list[Entry]]:
         manifest = self._sessions.adapters.get(op.type, op.version).manifest
         members = self._members(op, creator)
         _check_number(manifest, members)
@@ -114,7 +114,7 @@ class Handshakes:
             expectations=expectations,
             required_acks=_quorum(op.required_acks, len(invitees)),
             parent_session_id=op.parent_session_id,
-            depth=self._depth(op, creator),
+            depth=self._depth(creator, parent),
         )
         return setup, invitees
 
@@ -148,12 +148,29 @@ class Handshakes:
         adapter = self._sessions.adapters.get(op.type, op.version)
         return adapter.resolve_knobs(op.knobs, lambda who: self._directory.entry(who).agent_id)
 
-    def _depth(self, op: OpenSession, creator: Entry) -> int:
-        """One deeper than the session from inside which it is opened, if the creator does take part in that one."""
-        parent = self._sessions.resident(op.parent_session_id) if op.parent_session_id else None
-        if parent is None or creator.agent_id not in parent.setup.participants:
-            return 0
-        return parent.setup.depth + 1
+    async def _claimed(self, op: OpenSession) -> SessionCell | None:
+        """The session from inside which it is said to be opened, if the creator does take part in that one."""
+        if op.parent_session_id is None:
+            return None
+        try:
+            parent = await self._sessions.get(op.parent_session_id)
+        except (NotFoundError, QuarantinedError):
+            return None
+        return parent if op.creator_id in parent.participants else None
+
+    def _depth(self, creator: Entry, parent: SessionCell | None) -> int:
+        """One deeper than the session from inside which it is opened.
+
+        The claim is believed where the creator has mail of that session in hand, so that it may well be answering it.
+        Otherwise the deepest session that it has mail of in hand counts as well: whoever keeps silent about where a
+        delegation comes from would evade the cap. People are believed; they read when they like.
+        """
+        claimed = -1 if parent is None else parent.setup.depth
+        in_hand = () if creator.passport.kind == "human" else creator.inbox.desk.in_hand()
+        if parent is None or parent.session_id not in in_hand:
+            cells = [cell for key in in_hand if (cell := self._sessions.resident(key)) is not None]
+            claimed = max([claimed, *(cell.setup.depth for cell in cells)])
+        return claimed + 1
 
 
 def _check_timeout(seconds: float | None) -> None:

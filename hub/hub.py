@@ -12,15 +12,19 @@ import trio
 from ..actors.runtime.actor import Actor, Context
 from ..actors.runtime.child import Child, Group
 from ..actors.runtime.events import ActorCrash, ActorRestart, Event
+from ..actors.runtime.faults import unwrapped
 from ..actors.runtime.opening import open_supervisor
 from ..actors.runtime.supervisor import Supervisor
 from ..actors.sessions.adapters.base import SessionAdapter
 from ..actors.sessions.adapters.registry import AdapterRegistry, default_adapters
 from ..actors.sessions.expectations import Evaluator
+from ..actors.sessions.graph_codec import GraphRegistry
 from ..mailbox.clock import Clock, as_clock
 from ..mailbox.errors import HubClosedError, InvalidInput
 from ..mailbox.events import AUDIT_KIND_ACTOR_RESTARTED
 from ..transports.link import LinkEndpoint
+from .archive import Archive
+from .archived_store import ArchivedStore, with_archive
 from .audit import AuditLog
 from .auth import AuthRegistry
 from .connections import Connection, ConnectionActor
@@ -30,12 +34,13 @@ from .extension import Extensible
 from .governance import Arbiter
 from .inbox import Redelivery
 from .listeners import GROUP as LISTENERS
-from .opening import ManualExit, Opening
+from .opening import ManualExit, Opening, is_below
 from .operations import Operations
 from .operator import Operated
 from .reading import Readable
 from .recovery import recover
 from .registry import Clerk
+from .retention import Archivist, Retention, check_retention
 from .services import Services, Settings
 from .stores.protocol import KnowledgeStore
 from .sweepers import sweep_ttl, sweeper_child
@@ -48,6 +53,8 @@ class Hub(Readable, Operated, Extensible):
 
     `store` keeps the logs, `auth` proves identities (default: `NoAuth`), `clock` is a callable returning ISO-8601 text
     or an object with `time()` (default: trio's clock), intervals and timeouts are seconds, 0 disables a sweeper.
+    `adapters` are session types, instead of the built-in one where type and version are the same; `graphs` knows the
+    conditions and targets of your own that the built-in `workflow` may name.
     """
 
     def __init__(
@@ -61,22 +68,25 @@ class Hub(Readable, Operated, Extensible):
         invite_ack_timeout: float = 30.0,
         redelivery: Redelivery | None = None,
         adapters: Iterable[SessionAdapter] = (),
+        graphs: GraphRegistry | None = None,
         arbiter: Arbiter | None = None,
         evaluators: Mapping[str, Evaluator] | None = None,
         reactions: Mapping[str, Reaction] | None = None,
         grace: float = 5.0,
+        retention: Retention | None = None,
         rng: random.Random | None = None,
         on_event: Callable[[Event], None] | None = None,
     ) -> None:
         _check_intervals(ttl_sweep_interval, expectation_sweep_interval, invite_ack_timeout, grace)
-        self._store = store
+        self._retention = None if retention is None else check_retention(retention)
+        self._store = store if retention is None else with_archive(store, Archive(retention.directory))
         self._auth = auth
         self._clock = clock
         self._settings = Settings(
             ttl_sweep_interval, expectation_sweep_interval, invite_ack_timeout, redelivery or Redelivery(), grace
         )
-        self._adapters: AdapterRegistry = default_adapters()
-        self._more = (tuple(adapters), dict(evaluators or {}), dict(reactions or {}))
+        self._adapters: AdapterRegistry = default_adapters(graphs, adapters)
+        self._more = (dict(evaluators or {}), dict(reactions or {}))
         self._arbiter = arbiter or Arbiter()
         self._rng = rng or random.Random()
         self._user_sink = on_event
@@ -84,9 +94,12 @@ class Hub(Readable, Operated, Extensible):
         self._door: Door | None = None
         self._top: Supervisor | None = None
         self._exit: ManualExit | None = None
+        self._task: trio.lowlevel.Task | None = None
+        self._closing = trio.Event()
+        self._over = trio.Event()
         self._closed = False
-        self._is_recovered = False  # until then nobody sweeps: a session that moves while it is read is read twice
         self._connections = 0
+        self._archivist: Archivist | None = None
 
     # Opening and closing.
 
@@ -131,57 +144,72 @@ class Hub(Readable, Operated, Extensible):
 
         If cancelled: it drains within its grace and closes the store.
         """
-        closing = trio.Event()
-        async with cls.open(store, **options) as hub:
-            hub._on_close = closing.set
-            task_status.started(hub)
-            await closing.wait()
-
-    _on_close: Callable[[], None] | None = None
+        await cls(store, **options)._live(task_status=task_status)
 
     @asynccontextmanager
     async def _running(self) -> AsyncIterator[Hub]:
-        await self._store.open()
-        try:
-            self._services = services = Services(
-                self._store,
-                auth=self._auth or AuthRegistry.default(),
-                clock=as_clock(self._clock),
-                settings=self._settings,
-                adapters=self._adapters,
-                arbiter=self._arbiter,
-                rng=self._rng,
-            )
-            self._extend(services)
-            await services.audit.open()
-            self._door = Door(services, Operations(services).rows())
-            async with open_supervisor(
-                self._children(services), name=TOP, strategy="rest_for_one", on_event=self._on_event, rng=self._rng
-            ) as top:
-                self._take_up(services, top)
-                await recover(services)
-                self._is_recovered = True
+        with unwrapped():
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self._live)
                 try:
                     yield self
                 finally:
-                    self._closed = True  # new work is refused; leaving the supervisor drains in reverse order
+                    self._closing.set()
+
+    async def _live(self, *, task_status: trio.TaskStatus[Hub] = trio.TASK_STATUS_IGNORED) -> None:
+        """The hub's whole life in a task of its own, so that whoever closes it can wait for its end."""
+        self._task = trio.lowlevel.current_task()
+        try:
+            await self._store.open()
+            try:
+                await self._work(task_status)
+            finally:
+                with trio.CancelScope(shield=True):
+                    await self._let_go()
         finally:
             self._closed = True
-            with trio.CancelScope(shield=True):
-                if self._services is not None:
-                    await self._services.audit.close()
-                    self._services.writer.close()
-                await self._store.close()
+            self._over.set()
+
+    async def _work(self, task_status: trio.TaskStatus[Hub]) -> None:
+        self._services = services = Services(
+            self._store,
+            auth=self._auth or AuthRegistry.default(),
+            clock=as_clock(self._clock),
+            settings=self._settings,
+            adapters=self._adapters,
+            arbiter=self._arbiter,
+            rng=self._rng,
+        )
+        self._extend(services)
+        if isinstance(self._store, ArchivedStore) and self._retention is not None:
+            self._archivist = Archivist(services, self._store, self._retention)
+        await services.audit.open()
+        self._door = Door(services, Operations(services).rows())
+        async with open_supervisor(
+            self._children(services), name=TOP, strategy="rest_for_one", on_event=self._on_event, rng=self._rng
+        ) as top:
+            self._take_up(services, top)
+            await recover(services)
+            try:
+                task_status.started(self)
+                await self._closing.wait()
+            finally:
+                self._closed = True  # new work is refused; leaving the supervisor drains in reverse order
+
+    async def _let_go(self) -> None:
+        self._closed = True
+        if self._services is not None:
+            await self._services.audit.close()
+            self._services.writer.close()
+        await self._store.close()
 
     def _extend(self, services: Services) -> None:
         """Take in what the options add: evaluators and reactions first, since the session types may name them."""
-        adapters, evaluators, reactions = self._more
+        evaluators, reactions = self._more
         for name, evaluator in evaluators.items():
             services.expectations.add_evaluator(name, evaluator)
         for name, reaction in reactions.items():
             services.expectations.add_reaction(name, reaction)
-        for adapter in adapters:
-            self._adapters.register(adapter)
         for adapter in self._adapters:
             services.expectations.check(adapter.manifest.expectations)
 
@@ -192,6 +220,8 @@ class Hub(Readable, Operated, Extensible):
             sweepers.append(sweeper_child("ttl", self._ttl_tick, settings.ttl_sweep_interval))
         if settings.expectation_sweep_interval:
             sweepers.append(sweeper_child("expectations", self._expectation_tick, settings.expectation_sweep_interval))
+        if self._retention is not None and self._retention.interval:
+            sweepers.append(sweeper_child("retention", self._retention_tick, self._retention.interval))
         return [
             Child("log-writer", lambda: _Loop(services.writer.run, services.writer.flush), grace=settings.grace),
             Group(LISTENERS, max_restarts=1000),
@@ -210,9 +240,10 @@ class Hub(Readable, Operated, Extensible):
         services.registry.ask = top.ref("registry").ask
 
     async def close(self) -> None:
-        """Refuse new work, drain, flush and close the store; closing again does nothing.
+        """Refuse new work, drain, flush and close the store; who calls it again waits for the same end.
 
-        Only for hubs opened by `await Hub.open(...)` or `nursery.start(Hub.serve, ...)`; a block closes its hub itself.
+        After `await Hub.open(...)` only the task that opened it may close it. One of the hub's own turns, listeners or
+        sweepers may call it as well, and is not made to wait for itself: there it only begins.
         If cancelled: the hub drains within its grace all the same.
         """
         if self._exit is not None:
@@ -222,9 +253,10 @@ class Hub(Readable, Operated, Extensible):
             await leave.leave()
             return
         self._closed = True
-        if self._on_close is not None:
-            self._on_close()
+        self._closing.set()
         await trio.lowlevel.checkpoint()
+        if self._task is not None and not is_below(trio.lowlevel.current_task(), self._task):
+            await self._over.wait()
 
     def _open_services(self) -> Services:
         if self._services is None or self._closed:
@@ -287,8 +319,8 @@ class Hub(Readable, Operated, Extensible):
     async def _ttl_tick(self) -> int:
         """One pass of the TTL sweep; how many sessions it ended. If cancelled: part of it is done."""
         services = self._open_services()
-        if not self._is_recovered:
-            await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint()
+        if not services.is_recovered:
             return 0
         now = services.clock.time()
         services.tasks.sweep(now)
@@ -304,7 +336,13 @@ class Hub(Readable, Operated, Extensible):
         """One pass of the expectation sweep; how many violations it found. If cancelled: part of it is done."""
         services = self._open_services()
         await trio.lowlevel.checkpoint()
-        return await services.expectations.sweep() if self._is_recovered else 0
+        return await services.expectations.sweep() if services.is_recovered else 0
+
+    async def _retention_tick(self) -> int:
+        """One pass of the retention sweep; how much it archived. If cancelled: part of it is done."""
+        services = self._open_services()
+        await trio.lowlevel.checkpoint()
+        return 0 if self._archivist is None else await self._archivist.sweep(services.clock.time())
 
     # Kernel events.
 

@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
-from ..actors.runtime.actor import Actor, Context
 from ..actors.sessions.rule import InboxBlock
 from ..mailbox.box import Mailbox, Statistics
 from ..mailbox.envelope import Envelope
-from ..mailbox.errors import InboxFull, LinkClosed, Refuse
+from ..mailbox.errors import InboxFull, LinkClosed
 from ..transports.frames import NotifyFrame
 from .desk import Delivery, Desk, is_counted
 
@@ -69,6 +68,9 @@ class Inbox:
         "mailbox",
         "overflow",
         "refuses",
+        "tried",
+        "unread",
+        "unread_notes",
         "wake",
     )
 
@@ -93,6 +95,8 @@ class Inbox:
         )
         self.overflow = block.overflow
         self.desk = Desk()
+        self.unread = 0
+        self.unread_notes = 0
         self.connection: Connection | None = None
         self.wake: Callable[[float], None] | None = None
         self._wake_at = math.inf
@@ -100,6 +104,7 @@ class Inbox:
         self._pumping = False
         self.expiring = False
         self.is_parked = False
+        self.tried: Callable[[str], None] = lambda session_id: None
         self.refuses: Callable[[Envelope], str | None] = lambda envelope: None
         self._redelivery = redelivery
         self._dead = dead
@@ -201,6 +206,20 @@ class Inbox:
         self.desk.put_back(Delivery(envelope, counted, 1))
         self.pump()
 
+    def expect_unread(self, counted: int, uncounted: int) -> None:
+        """So much mail waits in the store: it takes its slots, and is read when somebody asks for it."""
+        self.unread += counted
+        self.unread_notes += uncounted
+        for _ in range(counted):
+            self.mailbox.lease_nowait(force=True)
+
+    def release_unread(self, counted: int, uncounted: int) -> None:
+        """It is being read, and is restored one by one."""
+        self.unread -= counted
+        self.unread_notes -= uncounted
+        if counted:
+            self.mailbox.release(counted)
+
     # Delivery.
 
     def connect(self, connection: Connection, window: int | None) -> None:
@@ -289,6 +308,7 @@ class Inbox:
         if refusal is not None:  # a rule has changed while it was out
             self._give_up(self._take_back(delivery), refusal)
             return True
+        self.tried(session_id)
         self.desk.hold(session_id, now + self._redelivery.delay(delivery.attempt))
         self._wake_for_held(now)
         self.pump()
@@ -361,39 +381,3 @@ class Inbox:
             depth=statistics.current_used,
             cap=statistics.max_capacity,
         )
-
-
-class InboxActor(Actor):
-    """A registered agent as the hub's supervision tree shows it.
-
-    It runs the timers of its inbox, and what is told or asked of its `Ref` it puts to the agent over the link, one
-    message at a time.
-    """
-
-    def __init__(self, inbox: Inbox) -> None:
-        self._inbox = inbox
-
-    async def on_start(self, ctx: Context) -> None:
-        """Take the timers over; a backoff that was running when the last incarnation ended is over now.
-
-        If cancelled: the next incarnation takes over.
-        """
-        nursery = ctx.nursery
-        self._inbox.wake = lambda delay: nursery.start_soon(self._tick_in, delay)
-        self._inbox.tick()
-
-    async def _tick_in(self, delay: float) -> None:
-        await trio.sleep(delay)
-        self._inbox.tick()
-
-    async def receive(self, message: Any, ctx: Context) -> Any:
-        """Put a message to the agent and return its reply.
-
-        If cancelled: the agent's handler is cancelled too, without a restart.
-        """
-        connection = self._inbox.connection
-        if connection is None:
-            raise Refuse(f"agent {self._inbox.mailbox.name!r} is not connected; its sessions' mail waits for it")
-        if self._inbox.is_parked:
-            raise Refuse(f"agent {self._inbox.mailbox.name!r} is parked; the hub's operator has to resume it")
-        return await connection.call(self._inbox.agent_id, message)

@@ -1,4 +1,4 @@
-"""Which sessions there are: those in memory, then those that have ended."""
+"""Which sessions there are: those with work left, then those that have ended."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ async def list_sessions(
     if state is None or state in ENDED:
         for session_id in await _ended(sessions, store, members, state, limit):
             if session_id not in found:
-                found[session_id] = (await sessions.get(session_id)).metadata()
+                with suppress(QuarantinedError):  # one that cannot be folded hides no other
+                    found[session_id] = (await sessions.get(session_id)).metadata()
     return sorted(found.values(), key=lambda m: m.session_id, reverse=True)[: max(0, limit)]
 
 

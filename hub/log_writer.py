@@ -45,6 +45,7 @@ class LogWriter:
         self._wake = trio.Event()
         self._driver = trio.Lock()
         self._begun: Entry | None = None
+        self._in_hand = 0
         self._failure: Exception | None = None
         self._may_begin = self._was_alone = self._is_armed = False
         self._lazy: dict[str, Callable[[], bytes | None]] = {}
@@ -179,7 +180,11 @@ class LogWriter:
     async def _commit_batch(self) -> None:
         batch = self._take_batch()
         self._was_alone = self._beginning is not None and len(batch) <= 1
-        await self._commit_in_order(batch)
+        self._in_hand = len(batch)
+        try:
+            await self._commit_in_order(batch)
+        finally:
+            self._in_hand = 0
 
     def _take_batch(self) -> list[Entry]:
         batch = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_BATCH))]
@@ -225,6 +230,7 @@ class LogWriter:
         """Tell everybody. One who raises ends the loop, after the others have heard."""
         failure: Exception | None = None
         for _, done in batch:
+            self._in_hand -= 1
             try:
                 done(error)
             except Exception as exc:
@@ -259,11 +265,13 @@ class LogWriter:
         self._closed = True
         batch = list(self._queue)
         self._queue.clear()
+        self._in_hand += len(batch)
         self._answer(batch, _closed_error())
 
     def statistics(self) -> dict[str, Any]:
-        """Commits, failures and what waits."""
-        return {"commits": self.total_commits, "failures": self.total_failures, "queued": len(self._queue)}
+        """Commits, failures and what has no answer yet."""
+        queued = len(self._queue) + self._in_hand + (self._begun is not None)
+        return {"commits": self.total_commits, "failures": self.total_failures, "queued": queued}
 
 
 def _closed_error() -> HubClosedError:

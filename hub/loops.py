@@ -28,7 +28,7 @@ _LIMITS: Final = ("max_turns", "max_rounds")
 class LoopBreaker:
     """Counts automatic turns and says when there were enough."""
 
-    def __init__(self, directory: Directory, audit: AuditLog, skip: Callable[[SessionCell, str, str], None]) -> None:
+    def __init__(self, directory: Directory, audit: AuditLog, skip: Callable[[SessionCell, str, str], object]) -> None:
         self._directory = directory
         self._audit = audit
         self._skip = skip

@@ -58,6 +58,15 @@ class Opening(Generic[H]):
         return hub
 
 
+def is_below(task: trio.lowlevel.Task, owner: trio.lowlevel.Task) -> bool:
+    """Whether `owner` cannot end before `task` does: it is that task, or one of its nurseries holds it."""
+    above: trio.lowlevel.Task | None = task
+    while above is not None and above is not owner:
+        nursery = above.parent_nursery
+        above = nursery.parent_task if nursery is not None else None
+    return above is not None
+
+
 def _innermost_scope(task: trio.lowlevel.Task) -> object:
     """What stands for the cancel scope that a task is in; trio tells it nowhere publicly, so it may be missing."""
     return getattr(task, "_cancel_status", None)

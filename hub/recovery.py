@@ -37,12 +37,15 @@ async def recover(services: Services) -> None:
     await _note_damage(services)
     await _each(services, "agent/", _recover_agent)
     await _each(services, "observed/", _recover_track_record)
+    await _each(services, "fired/", _recover_fired)
     await _recover_sessions(services)
+    services.expectations.forget_ended()
     await services.budgets.recover()
     await services.redeliveries.recover()
     await _each(services, "running/", _recover_task)
     for entry in services.directory:
         services.ids.floor(entry.agent_id)
+    services.is_recovered = True
 
 
 async def _note_damage(services: Services) -> None:
@@ -93,6 +96,10 @@ async def _recover_agent(services: Services, document: Document) -> None:
 
 async def _recover_track_record(services: Services, document: Document) -> None:
     services.tasks.records.restore(document.key, document.body)
+
+
+async def _recover_fired(services: Services, document: Document) -> None:
+    services.expectations.restore(document)
 
 
 async def _recover_task(services: Services, document: Document) -> None:
@@ -163,9 +170,11 @@ def _read_mark(services: Services, session_id: str, body: bytes | None) -> Bookm
 
 
 def _needs_folding(services: Services, outline: Outline, mark: Bookmark) -> bool:
-    """Whether it has something to do at once: a handshake, running tasks, members that have gone."""
+    """Whether it has something to do at once: a handshake, running tasks, members that have gone, an unknown type."""
     if mark.is_terminal:
         return False
+    if services.sessions.unknown_types.is_foreign(outline):
+        return True
     gone = [who for who in outline.participants if who not in services.directory]
     return mark.state is SessionState.PENDING or mark.tasks > 0 or any(who not in mark.departed for who in gone)
 
@@ -174,13 +183,14 @@ async def _lay_down(services: Services, session_id: str, outline: Outline, mark:
     """Know what is known of a session, put its mail back, and fold it when somebody touches it."""
     sessions, log = services.sessions, SessionLog()
     log.take_up(mark.cursors)
-    log.newest_id = mark.newest_id
     participants = tuple([services.directory.shared(who) for who in outline.participants])
-    dormant = Dormant(session_id, participants, attrs.evolve(mark, cursors={}), log)
+    dormant = Dormant(session_id, participants, attrs.evolve(mark, cursors={}, newest_id=""), log)
     sessions.rest(dormant, outline.expires_at)
     services.ids.floor(max(session_id, mark.newest_id))
-    if not mark.is_quiet:
-        await sessions.delivery.restore(dormant)
+    if not mark.is_quiet and sessions.delivery.can_wait_unread(dormant):
+        sessions.delivery.leave_unread(dormant)
+    elif not mark.is_quiet:
+        await sessions.delivery.restore(dormant, mark.mail.attempts)
     if outline.least is not None or outline.is_custom:
         now = services.clock.time()
         due = math.inf if mark.due is None else mark.due
@@ -198,12 +208,14 @@ async def _take_up(services: Services, session_id: str, mark: Bookmark) -> None:
     cell = await sessions.load(from_bytes(stored.body, StoredSession).setup, log)
     sessions.adopt(cell)
     services.ids.floor(max(session_id, cell.log.newest_id))
-    await sessions.delivery.restore(cell)
+    cell.log.newest_id = ""
+    await sessions.delivery.restore(cell, mark.mail.attempts)
+    for task in list(cell.live.tasks.values()):
+        await _adopt_task(services, task)  # before anything that may end it
+    sessions.on_taken_up(cell)
     for who in cell.setup.participants:
         if who not in services.directory and not cell.live.terminal:
             sessions.depart(cell, who)  # the last hub ended between striking it off and telling its sessions
-    for task in list(cell.live.tasks.values()):
-        await _adopt_task(services, task)
     if not cell.live.terminal:
         services.expectations.enrol(cell, cell.setup.created_at)
     if cell.live.state == "pending" and cell.setup.ack_deadline is not None:

@@ -10,7 +10,6 @@ import attrs
 import trio
 
 from ..actors.runtime.actor import Actor, Context
-from ..actors.runtime.child import Child
 from ..actors.runtime.supervisor import Supervisor
 from ..actors.sessions.identity import (
     AuthBlock,
@@ -40,6 +39,7 @@ from ..mailbox.errors import (
     InvalidInput,
     NameTaken,
     NetworkError,
+    NotFoundError,
     QuarantinedError,
 )
 from ..mailbox.events import (
@@ -53,8 +53,10 @@ from ..mailbox.events import (
 from .audit import AuditLog, AuditRecord
 from .auth import AuthRegistry, unproven
 from .directory import Directory, Entry
+from .dormant import Dormant
 from .governance import Governance
-from .inbox import Inbox, InboxActor
+from .inbox import Inbox
+from .inbox_actor import inbox_child
 from .log_writer import LogWriter
 from .loosening import loosened
 from .records import StoredAgent, to_bytes, without_claim
@@ -172,6 +174,8 @@ class Registry:
         if self._pinned(passport.name) not in (None, passport.auth.scheme):
             raise unproven(passport.name)  # somebody else has registered it since the proof, with another scheme
         entry = self._directory.find(passport.name)
+        if op.agent_id is not None and (entry is None or entry.agent_id != op.agent_id):
+            raise NotFoundError(f"{passport.name!r} is not known as {op.agent_id} any more; register it anew")
         self._governance.check_register(passport, op.rule or (entry.rule if entry else Rule()))
         if entry is None:
             entry = await self._enter(op, passport)
@@ -198,7 +202,7 @@ class Registry:
         entry = Entry(stored, inbox)
         self._directory.add(entry)
         assert self.agents is not None
-        self.agents.start_soon(Child(_actor_name(entry), lambda: InboxActor(inbox), grace=0.5))
+        self.agents.start_soon(inbox_child(_actor_name(entry), inbox))
         return entry
 
     async def _reattach(self, op: Register, entry: Entry) -> None:
@@ -210,11 +214,13 @@ class Registry:
         if op.skill_md is not None and op.skill_md != stored.skill_md:
             stored = attrs.evolve(stored, skill_md=op.skill_md)
             kinds.append(AUDIT_KIND_SKILL_SET)
-        if op.rule is not None and _bare(op.rule) != _bare(stored.rule):
-            self._refuse_loosening(stored.rule, op.rule)
+        kept = None if op.rule is None else loosened(stored.rule, op.rule)
+        if op.rule is not None and kept is None and _bare(op.rule) != _bare(stored.rule):
             stored = attrs.evolve(stored, rule=attrs.evolve(op.rule, version=stored.rule.version + 1))
             kinds.append(AUDIT_KIND_RULE_SET)
-        await self._record(entry, stored, [*kinds, AUDIT_KIND_AGENT_ATTACHED], by=entry.agent_id)
+        # A program passes the rule of its first start at every start; one that was tightened since stays as it is.
+        note = {} if kept is None else {"rule_kept": kept}
+        await self._record(entry, stored, [*kinds, AUDIT_KIND_AGENT_ATTACHED], by=entry.agent_id, **note)
 
     def _updated(self, old: Resume, new: Resume) -> Resume:
         return attrs.evolve(new, observed=old.observed, version=old.version + 1, last_updated=iso(self._clock.time()))
@@ -273,8 +279,9 @@ class Registry:
         If cancelled: some of them are folded.
         """
         for session_id in list(entry.sessions):
-            waits = not pending_only or entry.inbox.desk.lowest(session_id) is not None
-            if waits and self._sessions.resident(session_id) is None:
+            held = self._sessions.held(session_id)
+            is_idle = pending_only and held is not None and entry.agent_id not in held.log.expected()
+            if isinstance(held, Dormant) and not is_idle:
                 with suppress(QuarantinedError):  # it is reported, and has no members to be told
                     await self._sessions.get(session_id)
 
@@ -286,7 +293,7 @@ class Registry:
                 self._sessions.depart(cell, entry.agent_id)
         entry.inbox.empty("unregistered")
         if entry.inbox.connection is not None:
-            entry.inbox.connection.unbind(entry)
+            entry.inbox.connection.unbind(entry, NotFoundError(f"{entry.name!r} was unregistered"))
         self._directory.remove(entry.agent_id)
         assert self.agents is not None
         self.agents.stop_soon(_actor_name(entry))
@@ -307,11 +314,7 @@ class Registry:
                 version=entry.resume.version,
             )
         resume = self._updated(entry.resume, op.resume)
-        await self._record(
-            entry,
-            attrs.evolve(entry.stored, resume=resume),
-            [AUDIT_KIND_RESUME_SET],
-        )
+        await self._record(entry, attrs.evolve(entry.stored, resume=resume), [AUDIT_KIND_RESUME_SET])
         return resume
 
     async def add_example(self, op: AddExample) -> Resume:
@@ -341,6 +344,8 @@ class Registry:
 
         async def work() -> Rule:
             entry = self._directory.entry(op.agent_id)
+            if op.rule.inbox.overflow == "drop_oldest":
+                await self.wake_sessions(entry, pending_only=True)  # the oldest must be there to be dropped
             if not operator:
                 self._refuse_loosening(entry.rule, op.rule)
             rule = attrs.evolve(op.rule, version=entry.rule.version + 1)

@@ -114,7 +114,9 @@ def statistics_of(services: Services, top: Supervisor) -> HubStatistics:
         current_tasks=len(services.tasks),
         current_connections=len(top.group("connections")),
         current_pending=sum(entry.inbox.pending for entry in entries),
-        current_unsettled=sum(len(entry.inbox.desk) for entry in entries),
+        current_unsettled=sum(
+            len(entry.inbox.desk) + entry.inbox.unread + entry.inbox.unread_notes for entry in entries
+        ),
     )
 
 

@@ -155,7 +155,9 @@ class Services:
         )
         self.subscriptions = Subscriptions(self.sessions, self.reader)
         self.total_pressure = 0
+        self.is_recovered = False  # sweepers run from the start, and nothing may end before all of it is there
         self.quarantined: dict[str, str] = {}
+        self.sessions.no_longer_quarantined = lambda what: self.quarantined.pop(what, None)
 
     def _make_inbox(self, passport: Passport, rule: Rule) -> Inbox:
         inbox = Inbox(
@@ -167,6 +169,7 @@ class Services:
             settled=self._settled,
             pressure=partial(self._under_pressure, passport.agent_id, passport.name),
         )
+        inbox.tried = self.sessions.delivery.tried
         inbox.refuses = partial(self._refuses, passport.agent_id)
         return inbox
 
@@ -231,8 +234,8 @@ class Services:
         self.waits.hear(envelope)
         self.loops.count(cell, envelope)
         self.subscriptions.publish(envelope)
-        if cell.spent and envelope.event_type in SESSION_END:
-            self.budgets.session_over(cell)
+        if envelope.event_type in SESSION_END:
+            self.budgets.session_over(envelope.session_id)
         if self.listeners:
             self.listeners.publish(EnvelopeAccepted(envelope))
             if envelope.event_type == EV_SESSION_OPENED:
@@ -302,11 +305,16 @@ class Services:
             sender is None or all(may_talk(sender, other) is None for other in others)
         )
 
-    def skip_turn(self, cell: SessionCell, agent_id: str, reason: str) -> None:
-        """Record that a turn is given up, where it is that agent's turn and the session type can go on without."""
+    def skip_turn(self, cell: SessionCell, agent_id: str, reason: str, **along: Any) -> bool:
+        """Record that a turn is given up, where it is that agent's turn and the session type can go on without.
+
+        Whether it was; `along` is what `Sessions.command` takes along in the same commit.
+        """
         live = cell.tail
         if live.terminal or live.state != "active":
-            return
+            return False
         expected = cell.adapter.expected_next(live.adapter_state)
-        if expected is not None and agent_id in expected:
-            self.sessions.command(cell, skip_note(agent_id, reason))
+        if expected is None or agent_id not in expected:
+            return False
+        self.sessions.command(cell, skip_note(agent_id, reason), **along)
+        return True

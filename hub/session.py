@@ -13,7 +13,6 @@ import attrs
 import trio
 
 from ..actors.sessions.adapters.base import SessionAdapter
-from ..actors.sessions.budget import Account
 from ..actors.sessions.judging import Step
 from ..actors.sessions.lifecycle import Live, snapshot
 from ..actors.sessions.metadata import SessionMetadata, SessionSetup, SessionState
@@ -47,8 +46,6 @@ class SessionCell:
     """How often the tail was thrown away; what was judged on an earlier tail cannot be committed any more."""
     failure: AgorioError | None = None
     """Why it could not be created."""
-    spent: dict[str, Account] | None = None
-    """What its members have used up in it."""
     automatic_turns: int = 0
     """Turns in a row that default handlers have taken, for the loop breaker."""
 

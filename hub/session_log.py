@@ -25,7 +25,7 @@ class SessionLog:
         self._above: dict[str, set[int]] | None = None
         self._keys: dict[tuple[str, str], int] | None = None
         self._pending: dict[str, int] | None = None
-        self.newest_id = ""
+        self.newest_id = ""  # of a log that was loaded
         self.saved_at = 0  # the sequence of the newest snapshot
         self.key_pages = 0  # documents of keys beside it
 
@@ -68,13 +68,21 @@ class SessionLog:
 
     # Deliveries.
 
-    def expect(self, agent_id: str) -> None:
-        """One more delivery to this member. All deliveries of an envelope are expected before the first is made."""
+    def expect(self, agent_id: str, count: int = 1) -> None:
+        """More deliveries to this member. All deliveries of an envelope are expected before the first is made."""
         pending = self._pending
         if pending is None:
-            self._pending = {agent_id: 1}
+            self._pending = {agent_id: count}
         else:
-            pending[agent_id] = pending.get(agent_id, 0) + 1
+            pending[agent_id] = pending.get(agent_id, 0) + count
+
+    def expect_nothing(self) -> None:
+        """What was expected is going to be expected anew, one by one."""
+        self._pending = None
+
+    def expected(self) -> tuple[str, ...]:
+        """The members that have deliveries pending."""
+        return tuple(self._pending or ())
 
     def settle(self, agent_id: str, sequence: int, lowest_pending: int | None) -> None:
         """A member has handled a delivery; `lowest_pending` is the lowest that it still has to."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 import trio
 
 from ..actors.sessions.adapters.base import SessionAdapter
 from ..actors.sessions.adapters.registry import AdapterRegistry
+from ..actors.sessions.adapters.unknown import UnknownAdapter
 from ..actors.sessions.lifecycle import Live, begin, fold
 from ..actors.sessions.metadata import SessionSetup, SessionState
 from ..mailbox.codec import decode_envelope
@@ -24,6 +26,9 @@ from .session_log import SessionLog
 from .snapshots import Snapshots
 from .stores.protocol import KnowledgeStore
 
+if TYPE_CHECKING:
+    from .delivery import Delivery
+
 PAGE = 1024
 LATE = 1.0
 
@@ -31,7 +36,10 @@ LATE = 1.0
 class SessionTable:
     """Sessions by id."""
 
+    delivery: Delivery
     on_quarantined: Callable[[str, AgorioError], None]
+    no_longer_quarantined: Callable[[str], object]
+    on_taken_up: Callable[[SessionCell], None]
 
     def __init__(
         self, store: KnowledgeStore, directory: Directory, adapters: AdapterRegistry, snapshots: Snapshots
@@ -119,7 +127,8 @@ class SessionTable:
 
         One that has nothing left to do is not kept in memory. If cancelled: nothing has changed.
         """
-        adapter = self.adapters.get(setup.manifest.type, setup.manifest.version)
+        manifest = setup.manifest
+        adapter = self.adapters.find(manifest.type, manifest.version) or UnknownAdapter(manifest)
         log = SessionLog() if log is None else log
         stream = stream_of(setup.session_id)
         live = await self.snapshots.restore(setup, adapter, log) or _begin(setup, adapter)
@@ -139,6 +148,11 @@ class SessionTable:
         """Hold a session that was found in the store, without folding it."""
         self._dormant[dormant.session_id] = dormant
         self._enrol(dormant.session_id, dormant.participants, expires_at, is_open=not dormant.is_terminal)
+
+    def lay_down(self, cell: SessionCell, dormant: Dormant) -> None:
+        """Let a fold go; the session is folded again when somebody touches it."""
+        del self._cells[cell.session_id]
+        self._dormant[cell.session_id] = dormant
 
     def when_awake(self, session_id: str, react: Woken) -> None:
         """Call `react` with the session, at once where it is in memory, else when it is folded; in order of asking."""
@@ -165,6 +179,8 @@ class SessionTable:
         session_id, cell, failure = dormant.session_id, None, None
         try:
             cell = await self.load(await self._setup(session_id), dormant.log)
+            if dormant.unread:
+                await self.delivery.restore(dormant, dormant.mark.mail.attempts)
         except AgorioError as error:
             failure = error
             if isinstance(error, QuarantinedError):
@@ -172,6 +188,7 @@ class SessionTable:
         else:
             self._cells[session_id] = cell
             self._dormant.pop(session_id, None)
+            self.on_taken_up(cell)
         waiting, dormant.waiting = dormant.waiting, []
         for react in waiting:
             react(cell, failure)
@@ -179,6 +196,7 @@ class SessionTable:
     def set_aside(self, dormant: Dormant, error: QuarantinedError) -> None:
         """A session's log turned out to be unreadable: it is reported, and everything else works."""
         self.quarantined[dormant.session_id] = str(error)
+        self.delivery.release_unread(dormant)
         self.forget(dormant)
         self.on_quarantined(f"session {dormant.session_id}", error)
 

@@ -43,6 +43,7 @@ from .session_log import SessionLog
 from .session_table import SessionTable
 from .snapshots import Snapshots
 from .stores.protocol import Change, NowaitStore, Put
+from .unknown_types import UnknownTypes
 
 if TYPE_CHECKING:
     from .tasks import TaskTable, TaskWork
@@ -68,14 +69,16 @@ class Sessions(SessionTable):
         adapters: AdapterRegistry,
         on_envelope: Callable[[SessionCell, Envelope], None],
     ) -> None:
-        super().__init__(writer.store, directory, adapters, Snapshots(writer.store, writer))
+        super().__init__(writer.store, directory, adapters, Snapshots(writer.store, writer, mint))
         self._writer = writer
         self._audit = audit
-        self._clock = clock
+        self.clock = clock
         self._mint = mint
         self._governance = governance
         self._on_envelope = on_envelope
         self.delivery = Delivery(directory, self, writer, clock)
+        self.unknown_types = UnknownTypes(self)
+        self.on_taken_up = self.unknown_types.hold
         self._is_nowait = isinstance(writer.store, NowaitStore)
         self.total_accepted = 0
         self._delivering = False
@@ -90,7 +93,7 @@ class Sessions(SessionTable):
         self._governance.check_open(setup, creator, invitees)
         live = begin(setup, adapter)
         cell = SessionCell(live, live, adapter, SessionLog())
-        result = step(live, adapter, Invite(), self._clock.time(), self._mint)
+        result = step(live, adapter, Invite(), self.clock.time(), self._mint)
         record = self._audit.record(
             AUDIT_KIND_SESSION_CREATED,
             session_id=setup.session_id,
@@ -101,6 +104,7 @@ class Sessions(SessionTable):
         )
         key, append = setup.session_id, cell.append_of(result)
         stored = Put(append.stream, to_bytes(StoredSession(setup)), 0)  # the document has the stream's name
+        grant = Grant(bucket=self._governance.take_token(creator))  # last: nothing that may raise comes after it
         self._cells[key] = cell
         self.enrol(cell)
 
@@ -108,7 +112,7 @@ class Sessions(SessionTable):
             cell.failure = error
 
         outline = Put(f"open/{key}", outline_of(setup).to_bytes())
-        self._commit(cell, Work(result, append, None, (stored, outline), (record,), done))
+        self._commit(cell, Work(result, append, grant, (stored, outline), (record,), done))
         if cell.failure is not None:
             raise cell.failure
         return cell
@@ -122,7 +126,7 @@ class Sessions(SessionTable):
         if envelope.event_type in ROUTED:
             envelope = self._resolved(envelope)
         post = Post(envelope) if envelope.event_type not in TASK_EVENTS else self.tasks.admit(cell, envelope, sender)
-        result = step(cell.tail, cell.adapter, post, self._clock.time(), self._mint)
+        result = step(cell.tail, cell.adapter, post, self.clock.time(), self._mint)
         if not result.envelopes:
             answer(envelope, None, True)
             return
@@ -170,11 +174,15 @@ class Sessions(SessionTable):
         command: Command,
         done: Callable[[AgorioError | None], None] | None = None,
         audits: tuple[AuditRecord, ...] = (),
+        changes: tuple[Change, ...] = (),
     ) -> None:
-        """The hub's own step: close, expire, skip, note, depart. Raises its refusal. Audits come in the same commit."""
-        result = step(cell.tail, cell.adapter, command, self._clock.time(), self._mint)
+        """The hub's own step: close, expire, skip, note, depart. Raises its refusal.
+
+        Audits and changes come in the same commit.
+        """
+        result = step(cell.tail, cell.adapter, command, self.clock.time(), self._mint)
         if result.envelopes:
-            self._commit(cell, Work(result, cell.append_of(result), audits=audits, done=done))
+            self._commit(cell, Work(result, cell.append_of(result), None, changes, audits, done))
         elif done is not None:
             done(None)
 
@@ -219,6 +227,8 @@ class Sessions(SessionTable):
                     self.tasks.settle(tasks, error)
             if work.done is not None:
                 work.done(error)
+            while self._later and not self._delivering:  # last: what reacts builds on all that this commit has led to
+                self._later.popleft()()
 
         self._writer.submit(changes, done)
 
@@ -243,7 +253,6 @@ class Sessions(SessionTable):
         self, cell: SessionCell, work: Work, audits: tuple[object, ...], tasks: TaskWork | None, *, ended: bool
     ) -> None:
         cell.live = work.step.live
-        cell.log.newest_id = work.step.envelopes[-1].envelope_id
         if cell.tail.sequence == cell.live.sequence:
             cell.tail = cell.live
         self.total_accepted += len(work.step.envelopes)
@@ -251,6 +260,7 @@ class Sessions(SessionTable):
             self._audit.committed(*audits)  # type: ignore[arg-type]  # made by AuditLog.record
         if ended:
             self.no_longer_open(cell)
+            self.unknown_types.release(cell)
         self._deliver(cell, work, tasks)
         cell.handshake_over()
         if ended:
@@ -282,8 +292,9 @@ class Sessions(SessionTable):
     def bookmark(self, held: SessionCell | Dormant) -> bytes:
         """Where a session stands."""
         if isinstance(held, Dormant):
-            return held.bookmark().to_bytes()
-        return bookmark_of(held.live, held.log, self.due_of(held.session_id)).to_bytes()
+            return held.bookmark(self.delivery.mail(held), self._mint()).to_bytes()
+        due, mail = self.due_of(held.session_id), self.delivery.mail(held)
+        return bookmark_of(held.live, held.log, due, self._mint(), mail).to_bytes()
 
     def _deliver(self, cell: SessionCell, work: Work, tasks: TaskWork | None) -> None:
         is_outermost, self._delivering = not self._delivering, True
@@ -295,8 +306,6 @@ class Sessions(SessionTable):
                 self._on_envelope(cell, envelope)
         finally:
             self._delivering = not is_outermost
-        while self._later and not self._delivering:
-            self._later.popleft()()
 
     def soon(self, react: Callable[[], None]) -> None:
         """React to a delivery that failed: now, or when every delivery of the step in hand is made."""

@@ -8,6 +8,7 @@ part of the log has used are kept beside it, in documents that are written once.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -42,7 +43,7 @@ class SavedSession:
     sequence: int
     """Up to which envelope."""
     newest_id: str
-    """That envelope's id."""
+    """An id above those of all envelopes up to there."""
     state: str
     """As in `Live`, and so the following."""
     joined: tuple[tuple[str, str], ...]
@@ -119,7 +120,8 @@ def live_of(saved: SavedSession, setup: SessionSetup, adapter: SessionAdapter) -
 class Snapshots:
     """Writes and reads the snapshots of one store."""
 
-    def __init__(self, store: KnowledgeStore, writer: LogWriter) -> None:
+    def __init__(self, store: KnowledgeStore, writer: LogWriter, mint: Callable[[], str]) -> None:
+        self._mint = mint
         self._store = store
         self._writer = writer
         self.total_ignored = 0
@@ -136,7 +138,7 @@ class Snapshots:
         live, log = cell.live, cell.log
         before, pages = log.saved_at, log.key_pages
         keys = log.keys_between(before, live.sequence)
-        saved = saved_of(live, cell.adapter, log.newest_id, pages + bool(keys))
+        saved = saved_of(live, cell.adapter, self._mint(), pages + bool(keys))
         log.saved_at = live.sequence  # the next one is due a page from here, also where this one is refused
         if saved is None:
             return

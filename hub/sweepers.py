@@ -12,7 +12,7 @@ import trio
 from ..actors.runtime.actor import Actor, Context
 from ..actors.runtime.child import Backoff, Child
 from ..actors.sessions.metadata import SessionState
-from ..mailbox.errors import AgorioError, InvalidInput, QuarantinedError
+from ..mailbox.errors import AgorioError, InvalidInput, QuarantinedError, StoreError
 from .sessions import Sessions
 
 RETRY = 60.0
@@ -86,9 +86,15 @@ async def _end_if_late(sessions: Sessions, session_id: str, now: float) -> bool:
         cell = await sessions.get(session_id)
     except QuarantinedError:  # the session table has reported it
         return False
+    except StoreError:  # it could not be read, which may be over at the next sweep
+        sessions.deadlines.add(now + SOON, session_id)
+        return False
     if cell.live.terminal:
         return False
     setup, is_ending = cell.setup, cell.tail.terminal
+    if sessions.clock.time() < now:  # it was set back while the session was read
+        sessions.deadlines.add(now + SOON, session_id)
+        return False
 
     def done(error: AgorioError | None) -> None:
         if error is not None:  # the store refused, which may be over at the next sweep

@@ -107,6 +107,12 @@ class AuthError(NetworkError):
     code = "auth_failed"
 
 
+class Superseded(AuthError):
+    """Another connection has taken up the identity. Two programs must not act as one agent: give each its own name."""
+
+    code = "superseded"
+
+
 class InboxFull(NetworkError):
     """A recipient's inbox is at its cap. Wait until it has handled some mail, or raise `Rule.inbox.max_pending`."""
 
@@ -143,7 +149,7 @@ class StoreError(NetworkError):
 
 
 class QuarantinedError(StoreError):
-    """A stored record of this stream is unreadable; the stream is set aside and the rest of the hub works."""
+    """A stored record of this stream is unreadable, or its session's type is unknown; the rest of the hub works."""
 
     code = "quarantined"
 

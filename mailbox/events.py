@@ -56,6 +56,8 @@ HUB_EVENTS: Final = frozenset(
         EV_TURN_DUE,
     }
 )
+# After these it may be somebody's turn who has not heard what was said last.
+TURN_NOTICES: Final = frozenset({EV_TURN_SKIPPED, EV_TURN_DUE})
 # Bookkeeping of a session: it always gets through a full inbox and never starts a turn.
 LIFECYCLE_EVENTS: Final = HUB_EVENTS | INVITE_ANSWERS
 # The reserved names that members may use; anything else under `ag2.` is refused.

@@ -28,7 +28,8 @@ class GuardedStream(trio.abc.Stream):
         self._bytes = Budget(limits.bytes_per_second, now)
         self._owed = 0.0
         self._is_broken = False
-        self._line = trio.StrictFIFOLock()
+        self._is_writing = False
+        self._line = trio.lowlevel.ParkingLot()
         self.last_received = now
         self.ended = trio.Event()
         self.on_violation: Callable[[int, str], None] | None = None
@@ -81,15 +82,14 @@ class GuardedStream(trio.abc.Stream):
 
         If cancelled: part of it may have been sent.
         """
-        line = self._line
-        if line.locked():
-            await line.acquire()
-        else:
-            line.acquire_nowait()  # the usual case; waiting for a free lock would take a turn of the loop
+        while self._is_writing:  # a lock would do, at a turn of the loop for each message that nobody contends with
+            await self._line.park()
+        self._is_writing = True
         try:
             await self._stream.send_all(data)
         finally:
-            line.release()
+            self._is_writing = False
+            self._line.unpark()
 
     async def wait_send_all_might_not_block(self) -> None:
         """As the stream below. If cancelled: nothing has changed."""

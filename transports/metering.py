@@ -15,6 +15,7 @@ TOO_BIG: Final = 1009
 POLICY: Final = 1008
 PROTOCOL: Final = 1002
 _CONTROL: Final = 8
+_WHOLE: Final = frozenset({0x81, 0x82})  # the first byte of a text or of bytes, not continued
 
 
 class Violation(Exception):
@@ -64,7 +65,17 @@ class FrameMeter:
         self._head.clear()
         return self._feed_frames(rest, 0) if self._in_frames else 0
 
+    def _is_one_message(self, data: bytes | bytearray) -> bool:
+        """Whether these bytes are one whole message in one frame, as most are, and within the limits."""
+        if self._skip or self._head or self._fragments or len(data) < 2 or data[0] & 143 not in _WHOLE:
+            return False
+        head = data[:14]
+        length = _length(head)
+        return len(data) == _header_size(head) + length and length <= self._limits.max_message
+
     def _feed_frames(self, data: bytes | bytearray, at: int) -> int:
+        if not at and self._is_one_message(data):
+            return 1
         count, size = 0, len(data)
         while at < size:
             if self._skip:

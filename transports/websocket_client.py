@@ -45,7 +45,7 @@ class WebsocketLinkClient:
         """Connect. Raises `LinkError` when the hub cannot be reached. If cancelled: not connected."""
         await trio.lowlevel.checkpoint()
         if self._is_started:
-            if self._end is None:
+            if self._end is None or self._end.outflow.is_closed:
                 raise LinkClosed("this link was closed; make another with link.client()")
             return
         self._is_started = True
@@ -253,5 +253,6 @@ def _link_error(exc: BaseException, link: WebsocketLink) -> LinkError:
         body = (exc.body or b"").decode(errors="replace").strip()[:200] or "no reason given"
         return LinkError(f"{link.url} refuses the connection ({exc.status_code}): {body}", status=exc.status_code)
     if isinstance(exc, OSError | trio.BrokenResourceError | HandshakeError):
-        return LinkError(f"{link.url} cannot be reached: {exc or type(exc).__name__}")
+        # A stream that TLS has refused says nothing itself; its cause says which certificate and why.
+        return LinkError(f"{link.url} cannot be reached: {str(exc) or exc.__cause__ or type(exc).__name__}")
     return LinkError(f"the link to {link.url} has failed: {exc!r}")

@@ -7,7 +7,8 @@ turns, the watches and the undelivered mail are made when they are first needed.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -36,6 +37,7 @@ from .calling import Asker, as_handler
 from .delegation import CONSULTING, awaiting
 from .handler import default_handler
 from .inbound import Handler
+from .observing import Observation, observe
 from .session import Session, Who, ids_of
 from .task_owner import TaskOwner
 from .turn_context import turn_of
@@ -216,6 +218,26 @@ class AgentClient(TaskOwner):
 
     async def _is_consulting(self, session_id: str) -> bool:
         return (await self.hub_client.session_setup(session_id)).manifest.type == CONSULTING
+
+    def observe(
+        self,
+        session_id: str,
+        *,
+        after: int = 0,
+        event_types: Collection[str] | None = None,
+        task_id: str | None = None,
+    ) -> AbstractAsyncContextManager[Observation]:
+        """A block that shows a session's events as they happen, without a delivery: `async with client.observe(id) as
+        events:` and `async for envelope in events:`.
+
+        It begins with what the log holds after the sequence `after`, shows what this agent may see, and of that only
+        `event_types` or what is about one task, where given; it ends with the session, or with that task. A lost
+        connection leaves no gap, and a slow observer misses nothing. Iterating raises `NotAMemberError`,
+        `NotFoundError`, and `LinkClosed` once there is no connection any more.
+
+        If cancelled: it is observed no more.
+        """
+        return observe(self, session_id, after, event_types, task_id)
 
     # How it answers.
 

@@ -20,6 +20,7 @@ from ...mailbox.errors import AgorioError, BadFrame, HubClosedError, InboxFull, 
 from ...transports.frames import (
     AcceptFrame,
     ErrorFrame,
+    EventFrame,
     Frame,
     HelloFrame,
     NotifyFrame,
@@ -34,6 +35,7 @@ from ...transports.frames import (
 from ...transports.link import Attended, LinkClient, drain_of
 from ..sessions.operations import CancelRequest, Operation
 from .correlation import Answer, Call, Calls, again, as_error
+from .observing import Observation
 
 OUTBOX = 65_536
 PERIOD = 5.0
@@ -57,6 +59,8 @@ class Connection:
         self._on_request = on_request
         self.welcome: WelcomeFrame | None = None
         self.calls = Calls()
+        self._observations: dict[int, Observation] = {}
+        self._last_observation = 0
         self._link = link
         self._timeout = request_timeout
         self._on_notify = on_notify
@@ -166,6 +170,25 @@ class Connection:
     def _deadline(self) -> float:
         return trio.current_time() + self._timeout
 
+    # Observers.
+
+    def observe(self, observation: Observation) -> int:
+        """Hand it what comes under the number that is returned."""
+        self._last_observation = number = self._last_observation + 1
+        self._observations[number] = observation
+        return number
+
+    def forget_observation(self, number: int) -> bool:
+        """Nobody observes any more; whether somebody did."""
+        return self._observations.pop(number, None) is not None
+
+    def fail_observations(self, error: AgorioError, agent_id: str | None = None) -> None:
+        """Nothing comes any more, to anybody or to those who look in an agent's name."""
+        for number, observation in list(self._observations.items()):
+            if agent_id is None or observation.agent_id == agent_id:
+                del self._observations[number]
+                observation.fail(error)
+
     # Things said without waiting.
 
     def post(self, frame: Frame) -> None:
@@ -224,6 +247,10 @@ class Connection:
             self._on_notify(frame)  # type: ignore[arg-type]
         elif kind is AcceptFrame or kind is ResponseFrame:
             self.calls.answer(frame)  # type: ignore[arg-type]
+        elif isinstance(frame, EventFrame):
+            observation = self._observations.get(frame.subscription_id)
+            if observation is not None:
+                observation.arrive(frame.envelope)
         elif isinstance(frame, ErrorFrame):
             self._route_error(frame)
         elif isinstance(frame, PingFrame):
@@ -237,7 +264,11 @@ class Connection:
             self.calls.answer(frame)
             return
         error = as_error(frame)
-        if isinstance(error, HubClosedError | LinkError):
+        number = frame.details.get("subscription_id")
+        observation = self._observations.pop(number, None) if isinstance(number, int) else None
+        if observation is not None and isinstance(error, AgorioError):
+            observation.fail(error)
+        elif isinstance(error, HubClosedError | LinkError):
             self._last_words = error
         else:
             _log.warning("the hub refused something that nobody waits for: %s", error)
@@ -281,6 +312,7 @@ class Connection:
             self._outbox.close()
             self.wake()
             self.calls.fail_all(fault)
+            self.fail_observations(fault)
             self._on_end(fault)
 
     async def close(self) -> None:

@@ -12,7 +12,7 @@ import trio
 
 from ...mailbox.envelope import Envelope
 from ...mailbox.errors import AccessDeniedError, InboxFull, InvalidInput, RateLimited, SessionClosedError
-from ...mailbox.events import EV_SESSION_INVITE, EV_TURN_DUE, EV_TURN_SKIPPED, TURN_EVENTS
+from ...mailbox.events import EV_SESSION_INVITE, EV_TURN_DUE, EV_TURN_SKIPPED, TURN_EVENTS, TURN_NOTICES
 from ..sessions.budget import reported
 from ..sessions.metadata import SessionMetadata
 from ..sessions.operations import FindByCausation, SkipTurn
@@ -33,8 +33,6 @@ SESSION_DEP: Final = "ag2.network.session"
 AGENT_CLIENT_DEP: Final = "ag2.network.agent_client"
 HUB_DEP: Final = "ag2.network.hub"
 ENVELOPE_DEP: Final = "ag2.network.envelope"
-
-CALLS: Final = frozenset({EV_TURN_SKIPPED, EV_TURN_DUE})
 
 _TRIES: Final = 8
 _SLACK: Final = 16
@@ -76,7 +74,7 @@ async def _take_turn(envelope: Envelope, client: AgentClient) -> None:
         if not await hub_client.can_send(envelope.session_id, client.agent_id, answers=envelope):
             return
         metadata = await hub_client.session_setup(envelope.session_id)
-        if envelope.event_type in CALLS and not await _is_expected(envelope, client):
+        if envelope.event_type in TURN_NOTICES and not await _is_expected(envelope, client):
             return
         await _reply(envelope, client, Session(client, metadata))
     except SessionClosedError as error:
@@ -130,9 +128,12 @@ async def _project(envelope: Envelope, client: AgentClient, metadata: SessionMet
     scene = Scene(client.agent_id, metadata, adapter.render, names)
     log, scene = await _read_for(view, client, envelope, scene)
     history = view.project(log, scene)
-    if envelope.event_type in CALLS:
+    if envelope.event_type == EV_TURN_SKIPPED and history and history[-1].role != "user":
+        return MemoryStream(history), ""  # nobody has said anything since its own last word: nothing is to be answered
+    if envelope.event_type in TURN_NOTICES:
         stream, text = _split_last(history)
-        return stream, text or _opening_words(metadata)
+        begins = envelope.event_type == EV_TURN_DUE and envelope.event_data.get("reason") == "begin"
+        return stream, text or (_opening_words(metadata) if begins else "")
     current = [message.text for message in view.project([envelope], scene) if message.envelope_id]
     return MemoryStream(history), "\n".join(current)
 

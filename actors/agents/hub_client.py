@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from types import MappingProxyType, TracebackType
 from typing import Any, Final
 
 import attrs
 import trio
 
-from ...mailbox.errors import AgorioError, InvalidInput, LinkClosed, LinkError, NotFoundError
+from ...mailbox.errors import AccessDeniedError, AgorioError, InvalidInput, LinkClosed, LinkError, NotFoundError
 from ...transports.frames import NotifyFrame
 from ...transports.link import Link, LinkClient
 from ..runtime.child import Child
@@ -280,7 +280,8 @@ class HubClient(ControlCalls):
         agent_id = agent.agent_id if isinstance(agent, AgentClient) else self.own_id(agent)
         connection = await self.connect()
         if agent_id not in self._clients:
-            await self.get_agent(agent_id)
+            with suppress(AccessDeniedError):  # who has proven no identity here learns nothing about others
+                await self.get_agent(agent_id)
         await connection.request(Unregister(agent_id))
         client = self._clients.get(agent_id)
         if client is not None:
@@ -306,12 +307,12 @@ class HubClient(ControlCalls):
         for frame in self._early.pop(client.agent_id, ()):
             client.deliver(frame)
 
-    def forget(self, client: AgentClient) -> None:
-        """The agent is no longer served here."""
+    def forget(self, client: AgentClient, why: AgorioError | None = None) -> None:
+        """The agent is no longer served here; whoever waits in its name is told why."""
         if self._clients.get(client.agent_id) is client:
             del self._clients[client.agent_id]
         self._busy.pop(client.agent_id, None)
-        client.lose(LinkClosed(f"{client.name} is no longer registered on this client"))
+        client.lose(why or LinkClosed(f"{client.name} is no longer registered on this client"))
 
     # For agents and their parts.
 

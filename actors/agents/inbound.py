@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeAlias
 
 import trio
@@ -20,11 +20,10 @@ from ...mailbox.errors import AgorioError, NotFoundError, SessionClosedError
 from ...mailbox.events import (
     EV_SESSION_INVITE,
     EV_SESSION_INVITE_ACK,
-    EV_TURN_DUE,
-    EV_TURN_SKIPPED,
     LIFECYCLE_EVENTS,
     SESSION_END,
     TASK_EVENTS,
+    TURN_NOTICES,
 )
 from ...transports.frames import AcceptFrame, NotifyFrame, ReceiptFrame
 from ..sessions.operations import ReportTurnFailure
@@ -141,7 +140,7 @@ class Inbound:
             self._invite(frame)
         elif self._callback is not None:
             self._push(frame)
-        elif kind in (EV_TURN_SKIPPED, EV_TURN_DUE):
+        elif kind in TURN_NOTICES:
             self._push(frame)  # it may be this agent's turn now
         else:
             self._acknowledge(frame)
@@ -211,7 +210,8 @@ class Inbound:
         finally:
             is_answered = self._invites.pop(invite.session_id)
         if not is_answered:
-            await self.connection.send(self.acceptance(invite))
+            with suppress(SessionClosedError, NotFoundError):  # it is over already: there is nothing left to answer
+                await self.connection.send(self.acceptance(invite))
 
     def note_answer(self, session_id: str) -> None:
         """The agent itself accepts or rejects an invitation."""
@@ -315,3 +315,4 @@ class Inbound:
             self.turns.retire()
         for watch in self.watches or ():
             watch.fail(error)
+        self.connection.fail_observations(error, self.agent_id)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from ...mailbox.envelope import Envelope
-from ...mailbox.errors import ActorCrashed, AgorioError, NetworkError, Refuse
+from ...mailbox.errors import ActorCrashed, AgorioError, NetworkError, Refuse, error_from_wire
 from ...mailbox.frozen import freeze
 from ...transports.frames import ErrorFrame, RequestFrame, ResponseFrame
-from ..sessions.operations import ActorCall, CancelRequest, Withdraw
+from ..sessions.operations import ActorCall, CancelRequest, IdentityLost, Withdraw
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -46,12 +46,16 @@ class InboundCalls:
         self._open: dict[int, InboundCall] = {}
 
     def receive(self, frame: RequestFrame, clients: dict[str, Any]) -> None:
-        """Queue a message for its agent, cancel one, or take a delivery back."""
+        """Queue a message for its agent, cancel one, take a delivery back, or let an agent go."""
         params = frame.params
         if isinstance(params, CancelRequest):
             call = self._open.get(params.request_id)
             if call is not None:
                 call.scope.cancel()
+        elif isinstance(params, IdentityLost):
+            client = clients.get(params.agent_id)
+            if client is not None:
+                client.hub_client.forget(client, error_from_wire(params.code, params.message))
         elif isinstance(params, ActorCall):
             self._queue(frame.request_id, params, clients.get(params.agent_id))
         elif isinstance(params, Withdraw):

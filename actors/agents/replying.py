@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 
 from ...mailbox.envelope import Envelope
+from ...mailbox.events import HUB_EVENTS
 from ..sessions.adapters.base import SessionAdapter
 from ..sessions.adapters.workflow import WorkflowAdapter
 from ..sessions.metadata import SessionMetadata
@@ -46,7 +47,7 @@ def _joined(held: Iterable[Said]) -> str:
 def reply_audience(turn: Turn) -> Audience:
     """Whom a reply is for: who was privately addressed, and who did so; everybody where everybody was."""
     envelope: Envelope = turn.envelope
-    if envelope.audience is None:
+    if envelope.audience is None or envelope.event_type in HUB_EVENTS:
         return None
     others = (envelope.sender_id, *envelope.audience)
     return tuple(dict.fromkeys(who for who in others if who != turn.client.agent_id)) or None

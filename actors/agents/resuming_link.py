@@ -6,8 +6,8 @@ ledger and is sent on the next one. The reconnecting is done by whoever reads `f
 
 from __future__ import annotations
 
-import inspect
 import logging
+import math
 import random
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -16,18 +16,29 @@ from typing import Any, Final
 import attrs
 import trio
 
-from ...mailbox.errors import AgorioError, HubClosedError, LinkClosed, LinkError, StoreError
+from ...mailbox.errors import (
+    AgorioError,
+    AuthError,
+    HubClosedError,
+    LinkClosed,
+    LinkError,
+    RateLimited,
+    StoreError,
+)
 from ...transports.frames import ErrorFrame, Frame, HelloFrame, RequestFrame, ResponseFrame, WelcomeFrame
 from ...transports.link import Link, LinkClient, drain_of
 from ...transports.reconnect import Reconnect, ReconnectingLink
-from ..sessions.credentials import Credentials
-from ..sessions.operations import AuthChallenge, Operation, Register
+from ..sessions.credentials import Answerer, Challenge, Credentials
+from ..sessions.identity import AuthBlock
+from ..sessions.operations import AuthChallenge, IdentityLost, Operation, Register
 from .correlation import as_error
 from .resumption import Ledger
 
 # The client numbers its questions from 1; these are the link's own.
 OWN_NUMBERS: Final = 2**62
 ATTEMPT_TIMEOUT: Final = 30.0
+# What a hub refuses today and may grant tomorrow; it says nothing about the identity that asks.
+PASSING: Final = (LinkError, HubClosedError, StoreError, RateLimited)
 
 _log = logging.getLogger("agorio.agents")
 
@@ -59,7 +70,7 @@ class ResumingLink:
         self._prefix = f"{rng.getrandbits(64):016x}."
         self._keys = 0
         self._ledger = Ledger(self._new_key)
-        self._proofs: dict[str, Credentials] = {}
+        self._proofs: dict[str, Answerer] = {}
         self._current: LinkClient | None = None
         self._frames: AsyncIterator[Frame] | None = None
         self._drain: Callable[[], Sequence[Frame]] = tuple
@@ -68,6 +79,7 @@ class ResumingLink:
         self._hello = HelloFrame()
         self._own = OWN_NUMBERS
         self._reason = ""
+        self._lost_at, self._lost_by, self._attempts = math.inf, "", 0
         self._is_closed = False
         self.is_up = False
 
@@ -111,6 +123,7 @@ class ResumingLink:
             return
         try:
             await self._current.send_frame(noted)
+            self._ledger.note_sent(noted)
         except LinkClosed:
             return  # what must arrive is in the ledger; the reader of the frames has seen the end, or will
         except BaseException:
@@ -133,6 +146,8 @@ class ResumingLink:
                         await self._send_quietly(answer)
             elif self._is_closed:
                 raise StopAsyncIteration
+            elif self._lost_at == math.inf:
+                self._cut()
             else:
                 await self._make_good()
         return self._ready.popleft()
@@ -184,34 +199,40 @@ class ResumingLink:
 
     # Making a lost connection good.
 
-    async def _make_good(self) -> None:
-        reason = self._reason or "the connection was lost"
-        self._set_up(LinkChange(False, reason))
+    def _cut(self) -> None:
+        """The connection is lost. What cannot be made good is told before anything else is tried."""
+        self._lost_at, self._lost_by, self._attempts = trio.current_time(), self._reason or "the connection was lost", 0
+        self._set_up(LinkChange(False, self._lost_by))
         self._ready.extend(self._ledger.cut())
-        lost_at, attempt = trio.current_time(), 0
-        while not self._is_closed:
-            await trio.sleep(self._policy.delay(attempt, self._rng.random()))
-            attempt += 1
-            try:
-                await self._attempt()
-            except LinkError as error:
-                late = trio.current_time() - lost_at >= self._policy.give_up_after
-                if late or _is_final(error):
-                    self._give_up(f"{reason}; reconnecting has failed: {error}", attempt)
-            except (HubClosedError, StoreError, TimeoutError):
-                if trio.current_time() - lost_at >= self._policy.give_up_after:
-                    self._give_up(f"{reason}; the hub does not take the client back", attempt)
-            except AgorioError as error:
-                self._give_up(f"{reason}; the hub does not take the client back: {error}", attempt)
-            else:
-                self._set_up(LinkChange(True, "", attempt))
-                return
 
-    def _give_up(self, reason: str, attempts: int) -> None:
+    async def _make_good(self) -> None:
+        """Try until there is a connection again, or something to be told."""
+        while not (self._is_closed or self._ready):
+            await trio.sleep(self._policy.delay(self._attempts, self._rng.random()))
+            self._attempts += 1
+            error = await self._failure()
+            if error is None:
+                self._lost_at = math.inf
+                self._set_up(LinkChange(True, "", self._attempts))
+                return
+            self._ready.extend(self._ledger.cut())
+            late = trio.current_time() - self._lost_at >= self._policy.give_up_after
+            if late or _is_final(error):
+                self._give_up(f"{self._lost_by}; reconnecting has failed: {error}")
+
+    async def _failure(self) -> Exception | None:
+        """Why an attempt has failed; None where it has not."""
+        try:
+            await self._attempt()
+        except (AgorioError, TimeoutError) as error:
+            return error
+        return None
+
+    def _give_up(self, reason: str) -> None:
         self._is_closed = True
         self._reason = reason
         self._ready.append(ErrorFrame(LinkClosed.code, reason))
-        self._set_up(LinkChange(False, reason, attempts, is_final=True))
+        self._set_up(LinkChange(False, reason, self._attempts, is_final=True))
 
     def _set_up(self, change: LinkChange) -> None:
         self.is_up = change.is_connected
@@ -230,8 +251,7 @@ class ResumingLink:
                 self._reason = ""
                 await current.send_frame(self._hello)
                 await self._until(lambda frame: isinstance(frame, WelcomeFrame))
-                for agent_id, register in list(self._ledger.identities.items()):
-                    await self._attach(agent_id, register)
+                await self._attach_all()
                 await self._take_up(current)
         except BaseException:
             await self._drop(current)
@@ -245,15 +265,28 @@ class ResumingLink:
         with trio.CancelScope(shield=True):
             await current.close()
 
+    async def _attach_all(self) -> None:
+        """Take up every identity. One that is refused is lost by itself; raises its refusal where none is left."""
+        lost: dict[str, AgorioError] = {}
+        for agent_id, register in list(self._ledger.identities.items()):
+            try:
+                await self._attach(agent_id, register)
+            except PASSING:
+                raise
+            except AgorioError as error:
+                lost[agent_id] = error
+        if lost and len(lost) == len(self._ledger.identities):
+            raise next(iter(lost.values()))
+        for agent_id, why in lost.items():
+            self._hand_on(RequestFrame(0, IdentityLost.op, IdentityLost(agent_id, why.code, str(why))))
+
     async def _attach(self, agent_id: str, register: Register) -> None:
-        proof = self._proofs.get(agent_id)
-        if callable(proof):
+        name, proof = register.passport.name, self._proofs.get(agent_id)
+        if proof is not None:
             scheme = getattr(proof, "scheme", register.passport.auth.scheme)
-            answer = proof(await self._ask(AuthChallenge(register.passport.name, scheme)))
-            register = attrs.evolve(register, credentials=await answer if inspect.isawaitable(answer) else answer)
-        registered = await self._ask(register)
-        if registered.agent_id != agent_id:
-            raise LinkError(f"the hub does not know {register.passport.name!r} any more", status=410)
+            challenge = await self._ask(AuthChallenge(name, scheme))
+            register = attrs.evolve(register, credentials=await _proven(name, proof, challenge))
+        await self._ask(register)
 
     async def _ask(self, operation: Operation) -> Any:
         """A question of the link's own. Raises the refusal. If cancelled: it may have been carried out."""
@@ -289,6 +322,7 @@ class ResumingLink:
             for frame in frames:
                 sent = frame.request_id
                 await current.send_frame(frame)
+                self._ledger.note_sent(frame)
         self.is_up = True
 
     async def close(self) -> None:
@@ -312,6 +346,16 @@ def is_up(link: LinkClient) -> bool:
     return not isinstance(link, ResumingLink) or link.is_up
 
 
+async def _proven(name: str, proof: Answerer, challenge: Challenge) -> AuthBlock:
+    try:
+        answer = proof(challenge)
+        return answer if isinstance(answer, AuthBlock) else await answer
+    except AgorioError:
+        raise
+    except Exception as exc:  # code of the user's, which may fail in any way; it costs this identity and no other
+        raise AuthError(f"the credentials of {name!r} could not be computed: {exc!r}") from exc
+
+
 def _ignore(change: LinkChange) -> None:
     """Nobody listens."""
 
@@ -321,7 +365,9 @@ def _is_about_link(frame: ErrorFrame) -> bool:
     return isinstance(as_error(frame), HubClosedError | LinkClosed)
 
 
-def _is_final(error: LinkError) -> bool:
+def _is_final(error: Exception) -> bool:
     """Whether the hub refuses this client as such: trying again cannot help."""
-    status = error.details.get("status", 0)
-    return isinstance(status, int) and 400 <= status < 500 and status != 429
+    if isinstance(error, LinkError):
+        status = error.details.get("status", 0)
+        return isinstance(status, int) and 400 <= status < 500 and status != 429
+    return isinstance(error, AgorioError) and not isinstance(error, PASSING)

@@ -3,8 +3,8 @@
 * An identity is attached again, with what it was registered with.
 * A send without an answer is sent again. Each carries an idempotency key, its own or one given here, so the hub returns
   the first result and no envelope is doubled.
-* A request without an answer is put again where asking twice does no harm; any other fails with `LinkClosed`, because
-  nobody can tell whether it was carried out.
+* A request without an answer is put again where asking twice does no harm, or where it was never sent; any other fails
+  with `LinkClosed`, because nobody can tell whether it was carried out.
 * A delivery that is in hand when the connection is lost comes again; it is not handed out a second time. One whose
   receipt may be lost is receipted again.
 * A subscription goes on after the last event that was seen.
@@ -67,6 +67,7 @@ class Ledger:
         self._new_key = new_key
         self._epoch = 0
         self._open: dict[int, f.SendFrame | f.RequestFrame] = {}
+        self._sent: set[int] = set()  # of the open ones
         self._watches: dict[tuple[str, str], None] = {}
         self._in_hand: dict[_Place, None] = {}
         self._receipted: dict[_Place, None] = {}
@@ -108,7 +109,7 @@ class Ledger:
 
     def _note_request(self, frame: f.RequestFrame) -> None:
         if isinstance(frame.params, ops.CancelRequest):
-            self._open.pop(frame.params.request_id, None)
+            self._settle(frame.params.request_id)
         elif frame.request_id:
             self._open[frame.request_id] = frame
 
@@ -119,10 +120,19 @@ class Ledger:
             return None
         return attrs.evolve(frame, request_id=number & (2**_EPOCH_BITS - 1))
 
+    def note_sent(self, frame: f.Frame) -> None:
+        """It is on its way over a connection."""
+        if isinstance(frame, f.SendFrame | f.RequestFrame) and frame.request_id in self._open:
+            self._sent.add(frame.request_id)
+
     def forget(self, frame: f.Frame) -> None:
         """It could not be sent: it is not to be sent later either."""
         if isinstance(frame, f.SendFrame | f.RequestFrame):
-            self._open.pop(frame.request_id, None)
+            self._settle(frame.request_id)
+
+    def _settle(self, request_id: int) -> f.SendFrame | f.RequestFrame | None:
+        self._sent.discard(request_id)
+        return self._open.pop(request_id, None)
 
     # In.
 
@@ -132,15 +142,20 @@ class Ledger:
         if kind is f.NotifyFrame:
             return self._notified(frame)  # type: ignore[arg-type]
         if kind is f.AcceptFrame:
-            self._open.pop(frame.request_id, None)  # type: ignore[arg-type,union-attr]
+            self._settle(frame.request_id)  # type: ignore[union-attr,arg-type]
         elif isinstance(frame, f.ResponseFrame):
             self._responded(frame)
         elif isinstance(frame, f.ErrorFrame):
-            self._open.pop(frame.request_id or 0, None)
+            self._settle(frame.request_id or 0)
+            refused = frame.details.get("subscription_id")
+            if isinstance(refused, int):
+                self.subscriptions.pop(refused, None)
         elif isinstance(frame, f.EventFrame):
             self._observed(frame)
         elif isinstance(frame, f.RequestFrame):
-            return self._called(frame), None
+            if not isinstance(frame.params, ops.IdentityLost):
+                return self._called(frame), None
+            self._lost(frame.params.agent_id)
         return frame, None
 
     def _notified(self, frame: f.NotifyFrame) -> tuple[f.Frame | None, f.Frame | None]:
@@ -157,10 +172,13 @@ class Ledger:
         return frame, None
 
     def _responded(self, frame: f.ResponseFrame) -> None:
-        asked = self._open.pop(frame.request_id, None)
+        asked = self._settle(frame.request_id)
         params = asked.params if isinstance(asked, f.RequestFrame) else None
         if isinstance(params, ops.Register):
-            self.identities[frame.result.agent_id] = attrs.evolve(params, attach=True)
+            # As the hub has it by then: what was declared at first may have been changed since, by an operator as well.
+            who = frame.result.agent_id
+            again = attrs.evolve(params, attach=True, rule=None, resume=None, skill_md=None, agent_id=who)
+            self.identities[who] = again
         elif isinstance(params, ops.Unregister):
             self.identities.pop(params.agent_id, None)
         elif isinstance(params, ops.SetWindow) and params.agent_id in self.identities:
@@ -168,6 +186,13 @@ class Ledger:
             self.identities[params.agent_id] = attrs.evolve(register, window=params.window)
         elif isinstance(params, ops.Watch):
             self._watches[params.agent_id, params.session_id] = None
+
+    def _lost(self, agent_id: str) -> None:
+        """It is not to be taken up again, nor what belongs to it."""
+        self.identities.pop(agent_id, None)
+        for number, subscription in list(self.subscriptions.items()):
+            if subscription.agent_id == agent_id:
+                del self.subscriptions[number]
 
     def _observed(self, frame: f.EventFrame) -> None:
         subscription = self.subscriptions.get(frame.subscription_id)
@@ -194,7 +219,9 @@ class Ledger:
         self._epoch += 1
         for number in self._calls:
             yield f.RequestFrame(0, ops.CancelRequest.op, ops.CancelRequest(number))
-        for request_id, frame in list(self._open.items()):
+        sent, self._sent = self._sent, set()
+        for request_id in sorted(sent):
+            frame = self._open[request_id]
             if isinstance(frame, f.RequestFrame) and not is_repeatable(frame.params):
                 del self._open[request_id]
                 message = f"the link was lost before {frame.op!r} was answered; it may have been carried out"

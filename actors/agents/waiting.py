@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import trio
 
@@ -35,7 +35,7 @@ def is_said(envelope: Envelope) -> bool:
 
 def matches(predicate: Predicate, envelope: Envelope) -> bool:
     """What the predicate says. One that is async would be true of everything: `InvalidInput` says so."""
-    wanted: Any = predicate(envelope)
+    wanted: object = predicate(envelope)
     if inspect.iscoroutine(wanted):
         wanted.close()
         raise _not_async(predicate)

@@ -326,10 +326,13 @@ def mark_fired(activity: Activity, key: str) -> Activity:
         sequence = int(sequence)
     except (ValueError, TypeError):
         return activity
-    return attrs.evolve(
-        activity,
-        fired=FrozenDict({**activity.fired, **{f"{index}:{who}": sequence for who in violators or [""]}}),
-    )
+    return with_fired(activity, {f"{index}:{who}": sequence for who in violators or [""]})
+
+
+def with_fired(activity: Activity, fired: Mapping[str, int]) -> Activity:
+    """The activity after these firings, by expectation and violator the newest wait of each."""
+    newest = {key: max(sequence, activity.fired.get(key, 0)) for key, sequence in fired.items()}
+    return attrs.evolve(activity, fired=FrozenDict({**activity.fired, **newest})) if newest else activity
 
 
 def check_expectations(

@@ -75,7 +75,7 @@ class Note:
     event_data: dict[str, Any]
     """The payload."""
     audience: tuple[str, ...] | None = None
-    """Whom it is shown to; None is everybody, `()` nobody: it is in the log only."""
+    """Whom it is shown to; None is everybody, `()` nobody, as in logs of older hubs."""
     task_id: str | None = None
     """The running task that it ends, in its owner's name."""
 
@@ -160,12 +160,16 @@ class _Writer:
         for task_id in self.live.tasks:
             self.end_task(task_id, EV_TASK_EXPIRED, end_data(EV_TASK_EXPIRED, task_id, reason))
 
-    def call_up(self, told: Collection[str]) -> None:
-        """Tell whoever speaks next that it is their turn, where nothing that has just been said tells them."""
+    def call_up(self, told: Collection[str], speaker: str | None = None) -> None:
+        """Tell whoever speaks next that it is their turn, where nothing that has just been said tells them.
+
+        The reason is `begin` (they speak first), `again` (they spoke last) or `unheard` (they were not addressed).
+        """
         live = self.live
         expected = None if live.terminal else self.adapter.expected_next(live.adapter_state)
         if expected is not None and len(expected) == 1 and expected[0] not in told:
-            self.say(EV_TURN_DUE, {"agent_id": expected[0]}, expected)
+            reason = "begin" if speaker is None else "again" if speaker == expected[0] else "unheard"
+            self.say(EV_TURN_DUE, {"agent_id": expected[0], "reason": reason}, expected)
 
     def close_if_over(self) -> None:
         live = self.live
@@ -227,7 +231,7 @@ def _post(writer: _Writer, post: Post) -> None:
         writer.write(envelope, audience, depth if depth > envelope.depth else envelope.depth)
         writer.close_if_over()
         if envelope.event_type in TURN_EVENTS:
-            writer.call_up(recipients(live.setup, writer.envelopes[0]))
+            writer.call_up(recipients(live.setup, writer.envelopes[0]), envelope.sender_id)
     except AgorioError:
         raise
     except Exception as exc:

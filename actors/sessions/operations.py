@@ -14,6 +14,7 @@ from .operations_actors import (
     ActorSend,
     ActorStoppedWait,
     CancelRequest,
+    IdentityLost,
     Withdraw,
 )
 from .operations_agents import (
@@ -91,6 +92,7 @@ __all__ = [
     "GetSession",
     "GetSkill",
     "GetTask",
+    "IdentityLost",
     "ListAgents",
     "ListSessions",
     "ListTasks",

@@ -71,6 +71,19 @@ class CancelRequest(Operation):
 
 
 @attrs.frozen
+class IdentityLost(Operation):
+    """From the hub to the agents' side: this connection does not act as the agent any more. Not answered."""
+
+    op: ClassVar[str] = "identity_lost"
+    agent_id: str
+    """The agent."""
+    code: str
+    """The stable code of the error that says why: `superseded` where another connection has taken it up."""
+    message: str
+    """That error's message."""
+
+
+@attrs.frozen
 class Withdraw(Operation):
     """From the hub to the agents' side: a delivery is a dead letter now, so forget it unless it is in hand.
 

@@ -41,6 +41,8 @@ class Register(Operation):
     """Take up the stored identity where the name is known."""
     window: int | None = None
     """Unacknowledged deliveries to push at once; None is no limit, 0 only bookkeeping and sessions being watched."""
+    agent_id: str | None = None
+    """Take up this very identity or none: a name that is free or somebody else's is refused with `NotFoundError`."""
 
 
 @attrs.frozen

@@ -8,6 +8,7 @@ import inspect
 import random
 import ssl
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,13 @@ import attrs
 import trio
 
 from ..actors.agents.agent_client import AgentClient
-from ..actors.agents.calling import agent_name
+from ..actors.agents.calling import agent_name, make_asker
 from ..actors.agents.hub_client import HubClient
 from ..actors.agents.resuming_link import LinkChange
 from ..actors.agents.websocket import WsLink
 from ..actors.sessions.credentials import Credentials, HmacCredentials
-from ..actors.sessions.identity import AuthBlock, Passport, Resume
-from ..mailbox.errors import HubClosedError, LinkError
+from ..actors.sessions.identity import AuthBlock, Passport, Resume, check_passport
+from ..mailbox.errors import HubClosedError, InvalidInput, LinkError
 from ..transports.reconnect import Reconnect
 from .running import CommandError, complain, leaves_of, run_async
 from .serve import check_private, read_secret
@@ -39,7 +40,10 @@ def run(args: argparse.Namespace) -> int:
 async def agent(args: argparse.Namespace) -> int:
     """Run an agent until it is told to stop. If cancelled: its turns in hand are cancelled."""
     one = load_agent(args.target, args.app_dir)
-    passport = Passport(args.name or agent_name(one))
+    passport = Passport(args.name or _own_name(one, args.target))
+    check_passport(passport)  # the hub checks it too, but it may not be there yet
+    if args.concurrency < 1:
+        raise CommandError(f"--concurrency {args.concurrency}: must be at least 1")
     program = Program(
         one,
         passport,
@@ -51,6 +55,13 @@ async def agent(args: argparse.Namespace) -> int:
         attach=args.attach,
     )
     return await run_until_stopped(program.run)
+
+
+def _own_name(one: Any, target: str) -> str:
+    try:
+        return agent_name(one)
+    except InvalidInput as exc:
+        raise CommandError(f"{target} brings no name; give it one with --name") from exc
 
 
 @attrs.define
@@ -91,6 +102,8 @@ class Program:
                 while not stop.asked.is_set() and not hub_client.statistics().is_closed:
                     with trio.move_on_after(LOOK_EVERY):
                         await stop.asked.wait()
+                if stop.asked.is_set():
+                    complain("agent", "draining")
         if not connecting.cancelled_caught and not stop.asked.is_set():
             self._lost("the connection has ended")
 
@@ -148,7 +161,18 @@ def load_agent(target: str, folder: Path) -> Any:
             found = getattr(found, name)
     except (ImportError, AttributeError) as exc:
         raise CommandError(f"{target}: {exc}") from exc
-    return _made(found, target)
+    except Exception as exc:  # whatever a module of the user's raises is the user's to mend
+        raise CommandError(f"{target}: importing it failed: {_told(exc)}") from exc
+    agent = _made(found, target)
+    make_asker(agent)
+    return agent
+
+
+def _told(exc: Exception) -> str:
+    """An exception of the user's code in one line, with the place that it comes from."""
+    place = traceback.extract_tb(exc.__traceback__)[-1]
+    where = "" if isinstance(exc, SyntaxError) else f" ({place.filename}:{place.lineno})"
+    return f"{type(exc).__name__}: {exc}{where}"
 
 
 def _made(found: Any, target: str) -> Any:
@@ -162,6 +186,8 @@ def _made(found: Any, target: str) -> Any:
         return found()
     except TypeError as exc:
         raise CommandError(f"{target} is called without arguments to make an agent: {exc}") from exc
+    except Exception as exc:  # as above
+        raise CommandError(f"{target}: making an agent failed: {_told(exc)}") from exc
 
 
 def credentials_of(args: argparse.Namespace) -> Credentials | None:

@@ -24,6 +24,8 @@ def add_commands(commands: Commands) -> None:
         _replay,
         _audit,
         _dead_letters,
+        _agents,
+        _resume,
         _doctor,
         _export,
         _import,
@@ -112,6 +114,9 @@ def _log(commands: Commands) -> None:
     parser.add_argument("session", metavar="SESSION", help="its id, or a part of it that only one session has")
     parser.add_argument("--type", metavar="T", help="only events of this type, with or without `ag2.`")
     parser.add_argument("--after", type=int, default=0, metavar="N", help="only what came after this sequence")
+    parser.add_argument("--from", dest="sender", metavar="NAME", help="only what this agent said, by name or id")
+    _follow(parser, "until the session ends")
+    _archive(parser)
 
 
 def _replay(commands: Commands) -> None:
@@ -136,14 +141,46 @@ def _audit(commands: Commands) -> None:
     parser = _reader(commands, "audit", "print the audit log of a store", _run("audit"))
     parser.add_argument("--kind", metavar="K", help="only records of this kind")
     parser.add_argument("--tail", type=int, metavar="N", help="only the newest N")
+    parser.add_argument("--agent", metavar="NAME", help="only records that concern this agent, by name or id")
+    parser.add_argument("--session", metavar="ID", help="only records of this session")
+    _follow(parser, "until Ctrl-C")
+    _archive(parser)
 
 
 def _dead_letters(commands: Commands) -> None:
-    _reader(commands, "dead-letters", "list the deliveries that were given up", _run("audit", "run_dead_letters"))
+    help = "list the deliveries that were given up, or put some of them back"
+    parser = _reader(commands, "dead-letters", help, _run("audit", "run_dead_letters"))
+    parser.add_argument(
+        "--redeliver", type=int, nargs="+", metavar="N", help="put these back into their inboxes, by their numbers"
+    )
+    _archive(parser)
+
+
+def _agents(commands: Commands) -> None:
+    help = "list the agents of a store, what they have used up and who is parked"
+    parser = _reader(commands, "agents", help, _run("operate", "run_agents"))
+    parser.add_argument("--parked", action="store_true", help="only those that wait to be resumed")
+
+
+def _resume(commands: Commands) -> None:
+    help = "resume an agent that was parked: its mail is delivered again"
+    parser = _reader(commands, "resume", help, _run("operate", "run_resume"))
+    parser.add_argument("agent", metavar="AGENT", help="its name or id")
+    parser.add_argument("--session", metavar="ID", help="where it is parked in this session only")
+    parser.add_argument("--keep-counts", action="store_true", help="what it has used goes on counting")
+
+
+def _follow(parser: argparse.ArgumentParser, end: str) -> None:
+    parser.add_argument("--follow", "-f", action="store_true", help=f"go on {end}; a hub may have the store open")
+
+
+def _archive(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--archive", type=Path, metavar="DIR", help="the store's archive (STORE.archive)")
 
 
 def _doctor(commands: Commands) -> None:
-    _reader(commands, "doctor", "check every checksum of a store and fold every session", _run("doctor"))
+    help = "check every checksum of a store and its archive, and fold every session"
+    _archive(_reader(commands, "doctor", help, _run("doctor")))
 
 
 def _export(commands: Commands) -> None:

@@ -70,6 +70,19 @@ class Auth(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Tokens."""
 
 
+class Retention(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """`[retention]`: without it the store keeps everything."""
+
+    archive: str | None = None
+    """The folder of the archive; without one, `.archive` is added to the store's path."""
+    archive_after: str | float | None = None
+    """Sessions that ended so long ago are archived, such as `"30d"`."""
+    audit_keep: int | None = None
+    """About so many audit records stay in the store; older ones are archived."""
+    interval: float = 3600.0
+    """Seconds between sweeps."""
+
+
 class Intervals(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """`[intervals]`, in seconds; 0 turns a sweeper off."""
 
@@ -83,6 +96,15 @@ class Intervals(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """For work in hand when the hub ends."""
 
 
+class Health(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """`[health]`: without it there is no health endpoint; `agorio health` asks the agents' port."""
+
+    port: int
+    """The port of the HTTP endpoint; 0 takes a free one."""
+    host: str = "127.0.0.1"
+    """Its address. Whoever can reach it learns whether the hub is well."""
+
+
 class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """The whole file."""
 
@@ -91,6 +113,8 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     tls: Tls | None = None
     auth: Auth = Auth()
     intervals: Intervals = Intervals()
+    retention: Retention | None = None
+    health: Health | None = None
 
 
 def read_config(path: Path) -> Config:
@@ -135,4 +159,7 @@ def _placed(config: Config, folder: Path) -> Config:
     if auth.jwt is not None:
         auth = replace(auth, jwt=replace(auth.jwt, key_file=at(auth.jwt.key_file)))
     tls = None if config.tls is None else replace(config.tls, cert=at(config.tls.cert), key=at(config.tls.key))
-    return replace(config, store=replace(config.store, path=at(config.store.path)), tls=tls, auth=auth)
+    kept = config.retention
+    kept = None if kept is None else replace(kept, archive=at(kept.archive))
+    store = replace(config.store, path=at(config.store.path))
+    return replace(config, store=store, tls=tls, auth=auth, retention=kept)

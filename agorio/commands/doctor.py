@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import AsyncIterator
 from typing import Any
 
 import attrs
 import msgspec
 
 from ..actors.sessions.metadata import TERMINAL
+from ..hub.archive import Archived
+from ..hub.archived_store import AUDITS, SESSION, SESSIONS, ArchivedStore
 from ..hub.audit import ANCHOR_KEY, CHAIN, STREAM
 from ..hub.audit_chain import AuditAnchor, AuditVerdict, Chain, anchor_from_bytes
 from ..hub.records import StoredAgent, StoredSession, from_bytes
 from ..hub.stores.damage import Damage
 from ..hub.stores.disk import DiskKnowledgeStore
-from ..mailbox.errors import AgorioError
+from ..hub.stores.protocol import Document, KnowledgeStore
+from ..mailbox.errors import AgorioError, QuarantinedError, StoreError
 from .output import print_json, print_table, progress, say
 from .running import DONE, WRONG, run_async
-from .stores import PAGE, Folder, documents, open_store
+from .stores import PAGE, Folder, documents, open_store, reading_on
 
 
 @attrs.define
@@ -28,6 +32,7 @@ class Examination:
     documents: int = 0
     sessions: int = 0
     audit_records: int = 0
+    archived: int = 0
     not_folded: list[str] = attrs.Factory(list)
     damage: list[Damage] = attrs.Factory(list)
 
@@ -45,9 +50,11 @@ def run(args: argparse.Namespace) -> int:
 async def doctor(args: argparse.Namespace) -> int:
     """Examine the store; 1 where anything is damaged. If cancelled: nothing has changed."""
     found = Examination()
-    async with open_store(args.store) as store:
-        await _check_bytes(store, found)
+    async with open_store(args.store) as disk:
+        store = reading_on(disk, args.archive)
+        await _check_bytes(disk, found)
         await _check_sessions(store, found)
+        await _check_archive(store, found)
         await _check_agents(store, found)
         await _check_audit(store, found)
     if args.json:
@@ -65,7 +72,7 @@ async def _check_bytes(store: DiskKnowledgeStore, found: Examination) -> None:
         found.note(damage.kind, damage.name, damage.detail)
 
 
-async def _check_sessions(store: DiskKnowledgeStore, found: Examination) -> None:
+async def _check_sessions(store: KnowledgeStore, found: Examination) -> None:
     folder = Folder(store)
     with progress("sessions", None) as tick:
         async for document in documents(store, "session/"):
@@ -89,7 +96,39 @@ async def _check_session(folder: Folder, stored: StoredSession, found: Examinati
         found.note("session", session_id, "it has not ended, but a hub would not take it up")
 
 
-async def _check_agents(store: DiskKnowledgeStore, found: Examination) -> None:
+async def _check_archive(store: KnowledgeStore, found: Examination) -> None:
+    """Every file that the store tells of is there, is that file, and folds."""
+    folder = Folder(store)
+    total = sum([1 async for prefix in _each(SESSIONS, AUDITS) async for _ in documents(store, prefix)])
+    with progress("archive", total) as tick:
+        async for prefix in _each(SESSIONS, AUDITS):
+            async for document in documents(store, prefix):
+                try:
+                    await _check_file(store, folder, document, found)
+                except AgorioError as error:
+                    found.note("archive", document.key, error)
+                tick(1)
+
+
+async def _each(*prefixes: str) -> AsyncIterator[str]:
+    for prefix in prefixes:
+        yield prefix
+
+
+async def _check_file(store: KnowledgeStore, folder: Folder, document: Document, found: Examination) -> None:
+    place, is_session = from_bytes(document.body, Archived), document.key.startswith(SESSIONS)
+    key = SESSION + document.key.removeprefix(SESSIONS) if is_session else STREAM
+    if not isinstance(store, ArchivedStore):
+        raise StoreError(f"{place.path} cannot be looked at; say where the archive is with --archive")
+    contents = await store.contents(place, key)
+    found.archived += len(contents.records)
+    if (contents.records[0].sequence, contents.records[-1].sequence) != (place.first, place.last):
+        raise QuarantinedError(f"{place.path} does not hold records {place.first} to {place.last}")
+    if is_session:
+        await _check_session(folder, from_bytes(contents.documents[key], StoredSession), found)
+
+
+async def _check_agents(store: KnowledgeStore, found: Examination) -> None:
     async for document in documents(store, "agent/"):
         try:
             from_bytes(document.body, StoredAgent)
@@ -97,7 +136,7 @@ async def _check_agents(store: DiskKnowledgeStore, found: Examination) -> None:
             found.note("agent", document.key.partition("/")[2], error)
 
 
-async def _check_audit(store: DiskKnowledgeStore, found: Examination) -> None:
+async def _check_audit(store: KnowledgeStore, found: Examination) -> None:
     try:
         document = await store.get(ANCHOR_KEY)
         anchor = None if document is None else anchor_from_bytes(document.body)
@@ -110,7 +149,7 @@ async def _check_audit(store: DiskKnowledgeStore, found: Examination) -> None:
         found.note("audit", f"chain, finding {number}", problem)
 
 
-async def _chained(store: DiskKnowledgeStore, anchor: AuditAnchor | None) -> AuditVerdict:
+async def _chained(store: KnowledgeStore, anchor: AuditAnchor | None) -> AuditVerdict:
     """The whole chain, also against the anchor that the last hub left."""
     chain = Chain(expected=anchor)
     while page := await store.read(STREAM, chain.anchor.sequence, PAGE):
@@ -131,6 +170,7 @@ def _show(found: Examination) -> None:
     say(
         f"{found.records} records and {found.documents} documents read, {found.sessions} sessions folded, "
         f"{found.audit_records} audit records chained"
+        + (f", {found.archived} records of them in the archive" if found.archived else "")
     )
     if found.not_folded:
         say(f"not folded, since their types are no built-in ones: {', '.join(found.not_folded)}")

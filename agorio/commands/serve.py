@@ -5,22 +5,28 @@ from __future__ import annotations
 import argparse
 import os
 import ssl
+from contextlib import AsyncExitStack
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import trio
 
 from ..hub.auth import AuthAdapter, AuthRegistry
 from ..hub.auth_hmac import HmacAuth
 from ..hub.auth_jwt import JwtAuth
 from ..hub.hub import Hub
+from ..hub.retention import Retention
 from ..hub.stores.disk import DiskKnowledgeStore
+from ..hub.stores.disk_file import beside
 from ..hub.stores.memory import MemoryKnowledgeStore
 from ..hub.stores.protocol import KnowledgeStore
 from ..hub.websocket import serve_ws
-from .config import Auth, Config, Tls, read_config, read_toml
+from ..transports.websocket_server import WebsocketServer
+from .config import Auth, Config, Health, Listen, Tls, read_config, read_toml
+from .health_endpoint import open_health
 from .running import CommandError, complain, run_async
 from .signals import Stop, announce, run_until_stopped
 
@@ -52,21 +58,17 @@ def configured(args: argparse.Namespace) -> Config:
 
 
 async def _serve(config: Config, ready_file: Path | None, stop: Stop) -> None:
-    listen, context = config.listen, tls_context(config.tls)
-    store = open_for(config)
-    async with (
-        Hub.open(store, auth=auth_registry(config.auth), **_intervals(config)) as hub,
-        serve_ws(
-            hub,
-            listen.host,
-            listen.port,
-            ssl_context=context,
-            origins=listen.origins,
-            allow_unauthenticated=listen.allow_unauthenticated,
-        ) as server,
-    ):
+    context = tls_context(config.tls)
+    store, auth = open_for(config), auth_registry(config.auth)
+    async with AsyncExitStack() as stack:
+        hub = await stack.enter_async_context(
+            Hub.open(store, auth=auth, retention=retention_of(config), **_intervals(config))
+        )
+        server = await _listen(stack, hub, config.listen, context)
         url = url_of(server.addresses[0], is_secure=context is not None)
         kept = f"in {config.store.path}" if config.store.path else "in memory, nothing outlives this program"
+        if config.health is not None:
+            await _answer_for(stack, hub, config.health)
         announce(f"agorio: a hub at {url}, kept {kept}", ready_file, url)
         for reason in hub.health().reasons:
             complain("serve", reason)
@@ -74,11 +76,47 @@ async def _serve(config: Config, ready_file: Path | None, stop: Stop) -> None:
         complain("serve", "draining")
 
 
+async def _listen(stack: AsyncExitStack, hub: Hub, listen: Listen, context: ssl.SSLContext | None) -> WebsocketServer:
+    options: dict[str, Any] = {
+        "ssl_context": context,
+        "origins": listen.origins,
+        "allow_unauthenticated": listen.allow_unauthenticated,
+    }
+    try:
+        return await stack.enter_async_context(serve_ws(hub, listen.host, listen.port, **options))
+    except OSError as exc:
+        raise CommandError(f"{listen.host}, port {listen.port}: {exc.strerror}") from exc
+
+
+async def _answer_for(stack: AsyncExitStack, hub: Hub, health: Health) -> None:
+    """Open the health endpoint; it answers until the hub has drained its connections, and ends before the hub."""
+    nursery = await stack.enter_async_context(trio.open_nursery())
+    stack.callback(nursery.cancel_scope.cancel)
+    try:
+        port = await open_health(nursery, hub, health.host, health.port)
+    except OSError as exc:
+        raise CommandError(f"health: {health.host}, port {health.port}: {exc.strerror}") from exc
+    print(f"agorio: its health at http://{health.host}:{port}/health", flush=True)
+
+
 def open_for(config: Config) -> KnowledgeStore:
     """The store that the settings name."""
     if config.store.path is None:
         return MemoryKnowledgeStore()
     return DiskKnowledgeStore(config.store.path, durability=config.store.durability)
+
+
+def retention_of(config: Config) -> Retention | None:
+    """What is archived and where; an archive that is there is read from all the same. Raises `CommandError`."""
+    path, kept = config.store.path, config.retention
+    if path is None:
+        if kept is not None:
+            raise CommandError("[retention] needs a store on disk: give store.path or --store")
+        return None
+    folder = beside(Path(path), ".archive") if kept is None or kept.archive is None else Path(kept.archive)
+    if kept is None:
+        return Retention(folder, interval=0) if folder.is_dir() else None
+    return Retention(folder, kept.archive_after, kept.audit_keep, kept.interval)
 
 
 def _intervals(config: Config) -> dict[str, Any]:
@@ -95,12 +133,26 @@ def tls_context(tls: Tls | None) -> ssl.SSLContext | None:
     """The server's side of TLS. Raises `CommandError` for files that do not do."""
     if tls is None:
         return None
+    for path in (tls.cert, tls.key):
+        _check_readable(Path(path))
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
-        context.load_cert_chain(tls.cert, tls.key)
+        context.load_cert_chain(tls.cert, tls.key, password=partial(_no_password, tls.key))
     except OSError as exc:  # an `ssl.SSLError` is one
-        raise CommandError(f"TLS with {tls.cert} and {tls.key}: {exc}") from exc
+        raise CommandError(f"{tls.cert} and {tls.key} are no certificate with its key: {exc.strerror}") from exc
     return context
+
+
+def _check_readable(path: Path) -> None:
+    try:
+        path.open("rb").close()
+    except OSError as exc:
+        raise CommandError(f"{path}: {exc.strerror}") from exc
+
+
+def _no_password(key: str) -> str:
+    """Asked at the terminal it would have a service wait for somebody who is not there."""
+    raise CommandError(f"{key} is encrypted; a hub takes a key without a passphrase, readable by its owner only")
 
 
 def auth_registry(auth: Auth) -> AuthRegistry | None:

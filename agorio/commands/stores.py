@@ -10,9 +10,12 @@ import attrs
 
 from ..actors.sessions.adapters.registry import AdapterRegistry, default_adapters
 from ..actors.sessions.lifecycle import Live, begin, fold
+from ..hub.archive import Archive
+from ..hub.archived_store import with_archive
 from ..hub.records import StoredAgent, StoredSession, from_bytes
 from ..hub.session import stream_of
 from ..hub.stores.disk import DiskKnowledgeStore
+from ..hub.stores.disk_file import beside
 from ..hub.stores.protocol import Document, KnowledgeStore
 from ..mailbox.codec import decode_envelope
 from ..mailbox.errors import AgorioError, NotFoundError, QuarantinedError
@@ -21,10 +24,26 @@ from .running import CommandError
 PAGE = 512
 
 
+def archive_of(path: Path, archive: Path | None) -> Path | None:
+    """The archive of a store: what was given, else the folder beside it that `serve` makes, if there is one."""
+    if archive is not None:
+        if not archive.is_dir():
+            raise CommandError(f"{archive}: there is no such folder")
+        return archive
+    folder = beside(path, ".archive")
+    return folder if folder.is_dir() else None
+
+
+def reading_on(store: DiskKnowledgeStore, archive: Path | None) -> KnowledgeStore:
+    """The store with its archive, where it has one."""
+    folder = archive_of(store.path, archive)
+    return store if folder is None else with_archive(store, Archive(folder))
+
+
 @asynccontextmanager
 async def open_store(path: Path) -> AsyncIterator[DiskKnowledgeStore]:
     """The store of an existing file. Raises `CommandError` where there is none, `StoreError` naming who has it open."""
-    store = DiskKnowledgeStore(_existing(path))
+    store = DiskKnowledgeStore(existing(path))
     await store.open()
     try:
         yield store
@@ -32,7 +51,7 @@ async def open_store(path: Path) -> AsyncIterator[DiskKnowledgeStore]:
         await store.close()
 
 
-def _existing(path: Path) -> Path:
+def existing(path: Path) -> Path:
     """The path, if a store may be there: opening would make a new one."""
     if not path.is_file():
         raise CommandError(f"{path}: {'is no file' if path.exists() else 'there is no such store'}")
@@ -97,7 +116,12 @@ async def find_session(store: KnowledgeStore, part: str) -> str:
     """
     if await store.last(stream_of(part)):
         return part
-    found = [document.key.partition("/")[2] async for document in documents(store, "session/") if part in document.key]
+    found = [
+        document.key.partition("/")[2]
+        for prefix in ("session/", "archived/")
+        async for document in documents(store, prefix)
+        if part in document.key
+    ]
     if not found:
         raise NotFoundError(f"there is no session {part!r}; `agorio sessions` lists them")
     if len(found) > 1:

@@ -18,12 +18,15 @@ from typing import BinaryIO
 
 import msgspec
 
+from ..hub.archive import Archived, is_json_line
+from ..hub.archived_store import SESSIONS
 from ..hub.audit import STREAM as AUDIT
+from ..hub.records import from_bytes
 from ..hub.session import stream_of
 from ..hub.stores.disk import DiskKnowledgeStore
 from ..hub.stores.disk_file import beside, sync_folder
 from ..hub.stores.memory import MemoryKnowledgeStore
-from ..hub.stores.protocol import Append, Change, Put
+from ..hub.stores.protocol import Append, Change, Put, Trim
 from ..mailbox.errors import AgorioError
 from .output import Tick, progress, say
 from .running import DONE, WRONG, CommandError, complain, run_async
@@ -110,6 +113,8 @@ async def _write_documents(store: DiskKnowledgeStore, sink: Sink) -> list[str]:
         sink.documents += 1
         if document.key.startswith("session/"):
             streams += await _existing([stream_of(document.key.partition("/")[2])], store)
+        elif document.key.startswith(SESSIONS):
+            streams.append("")  # its log is in the archive; only its number of records is kept here
     return streams
 
 
@@ -127,16 +132,16 @@ async def _existing(names: list[str], store: DiskKnowledgeStore) -> list[str]:
 async def _write_streams(store: DiskKnowledgeStore, streams: list[str], sink: Sink) -> list[str]:
     """Write every stream up to its end or its damage, which is returned."""
     lost = []
-    for stream in streams:
+    for stream in filter(None, streams):
         after = 0
         try:
             while page := await store.read(stream, after, PAGE):
                 for record in page:
                     sink.write(_carrying(Line(stream=stream, sequence=record.sequence), record.body))
+                    sink.records += 1
                 after = page[-1].sequence
         except AgorioError as error:
             lost.append(f"{stream} after record {after}: {error}")
-        sink.records += after
     return lost
 
 
@@ -147,18 +152,6 @@ def _carrying(line: Line, body: bytes) -> Line:
     else:
         line.base64 = base64.b64encode(body).decode()
     return line
-
-
-def is_json_line(body: bytes) -> bool:
-    """Whether the bytes are JSON and come back from a line of JSON as they are."""
-    if not body or body != body.strip() or b"\n" in body or b"\r" in body:
-        return False
-    try:
-        body.decode()
-        msgspec.json.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return False
-    return True
 
 
 @contextmanager
@@ -221,7 +214,7 @@ def _check(path: Path) -> Line:
         digest.update(data)
         records, found, last = records + bool(line.stream), found + bool(line.document), line
         if line.stream:
-            expected[line.stream] = expected.get(line.stream, 0) + 1
+            expected[line.stream] = expected.get(line.stream, line.sequence - 1) + 1
             if line.sequence != expected[line.stream]:
                 raise CommandError(f"{path}:{number}: record {expected[line.stream]} of {line.stream} is missing")
     if not last.sha256:
@@ -243,8 +236,12 @@ def _lines(path: Path) -> Iterator[tuple[bytes, Line]]:
 async def _batches(path: Path) -> AsyncIterator[tuple[list[Change], int]]:
     """The changes that make the store, in commits of a bounded size."""
     changes: list[Change] = []
-    size = 0
+    size, begun = 0, set[str]()
     for _, line in _lines(path):
+        if line.stream and line.stream not in begun:
+            begun.add(line.stream)
+            if line.sequence > 1:  # what came before it is in the archive
+                yield [Trim(line.stream, line.sequence - 1)], 0
         if line.stream or line.document:
             body = _body(line)
             expected = line.sequence - 1 if line.stream else 0
@@ -252,6 +249,9 @@ async def _batches(path: Path) -> AsyncIterator[tuple[list[Change], int]]:
                 Append(line.stream, (body,), expected) if line.stream else Put(line.document, body, expected)
             )
             size += len(body)
+        if line.document.startswith(SESSIONS):
+            place = from_bytes(_body(line), Archived)
+            changes.append(Trim(stream_of(line.document.removeprefix(SESSIONS)), place.last))
         if len(changes) >= BATCH or size >= BATCH_BYTES:
             yield changes, len(changes)
             changes, size = [], 0

@@ -47,9 +47,13 @@ async def hire(
     for name in names:
         await make(Reader(name, on_read), Passport(name), Resume(["outline", "key terms", "summary"]))
     checker.client = await make(checker, Passport(checker.name), Resume(["fact checking"]))
+    return await lead(make, names, checker.name)
+
+
+async def lead(make: MakeClient, readers: tuple[str, ...], checker: str) -> Staff:
+    """Register the editor, who leads those that are at work already. If cancelled: it may be registered."""
     editor = Editor()
-    client = await make(editor, Passport(editor.name), Resume(["editing"]))
-    return Staff(client, names, checker.name)
+    return Staff(await make(editor, Passport(editor.name), Resume(["editing"])), readers, checker)
 
 
 @attrs.define

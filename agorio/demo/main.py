@@ -15,6 +15,7 @@ import trio
 from .digest import is_ours
 from .files import PathProblem, find_files
 from .options import MAX_READERS, Options, add_arguments
+from .processes import NotStarted
 from .screen import Screen, open_console
 from .shipped import checkout, write_documents
 
@@ -34,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
             check_out(args.out, force=args.force)
             if not 1 <= args.readers <= MAX_READERS:
                 raise PathProblem(f"--readers {args.readers}: must be between 1 and {MAX_READERS}")
-            options = Options(files, base, args.out, args.crash, args.readers, args.remote)
+            options = Options(files, base, args.out, args.crash, args.readers, args.remote, args.processes)
             return start(options, screen)
     except PathProblem as exc:
         print(f"agorio demo: {exc}", file=sys.stderr)
@@ -55,10 +56,14 @@ def start(options: Options, screen: Screen) -> int:
 
 
 def quiet_end(exc: BaseException) -> int:
-    """The exit code for Ctrl-C, also when it comes in a group; 0 for anything else."""
-    if any(isinstance(leaf, KeyboardInterrupt) for leaf in _leaves(exc)):
+    """The exit code for Ctrl-C and for an agent that cannot be started, also in a group; 0 for anything else."""
+    leaves = tuple(_leaves(exc))
+    if any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves):
         print("agorio demo: interrupted; no digest was written", file=sys.stderr)
         return 130
+    if all(isinstance(leaf, NotStarted) for leaf in leaves):
+        print(f"agorio demo: {leaves[0]}; no digest was written", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,11 @@ from ..mailbox.events import AUDIT_KIND_DEAD_LETTER, AUDIT_KIND_SESSION_CREATED,
 from ..transports.local import LocalLink
 from .digest import Section, render
 from .files import Skipped
-from .flow import Intake, MakeClient, Run, hire, take_in
+from .flow import Intake, MakeClient, Run, hire, lead, take_in
 from .ledger import Ledger, SessionLog, account
 from .newsroom import Client, Fuse, Worker
 from .options import Options
+from .processes import CHECKER, employed
 from .screen import Screen
 
 LAST_RECEIPTS = 5.0
@@ -64,25 +65,27 @@ async def edition(
 
     If cancelled: questions asked stay asked.
     """
-    async with connected(hub, remote=options.remote) as hc:
-        return await _edition(hub, hc, options, screen, intake, reporter)
+    async with connected(hub, remote=options.remote or options.processes) as (hc, url):
+        return await _edition(hub, hc, url, options, screen, intake, reporter)
 
 
 @asynccontextmanager
-async def connected(hub: Hub, *, remote: bool) -> AsyncIterator[HubClient]:
-    """The agents' client: in the hub's nursery, or behind a real websocket on this machine.
+async def connected(hub: Hub, *, remote: bool) -> AsyncIterator[tuple[HubClient, str]]:
+    """The agents' client: in the hub's nursery, or behind a real websocket on this machine; and the hub's address.
 
     If cancelled: not connected.
     """
     if not remote:
-        yield HubClient(LocalLink(hub), hub=hub)
+        yield HubClient(LocalLink(hub), hub=hub), ""
         return
-    async with serve_ws(hub) as server, HubClient(WsLink(f"ws://127.0.0.1:{server.port}")) as hub_client:
-        yield hub_client
+    async with serve_ws(hub) as server:
+        url = f"ws://127.0.0.1:{server.port}"
+        async with HubClient(WsLink(url)) as hub_client:
+            yield hub_client, url
 
 
 async def _edition(
-    hub: Hub, hc: HubClient, options: Options, screen: Screen, intake: Intake, reporter: Reporter
+    hub: Hub, hc: HubClient, url: str, options: Options, screen: Screen, intake: Intake, reporter: Reporter
 ) -> tuple[list[Section], list[Skipped], Ledger]:
     async def make(worker: Worker, passport: Passport, resume: Resume) -> Client:
         client = await hc.register(worker, passport, resume)
@@ -90,7 +93,7 @@ async def _edition(
         return client
 
     async with reporter.listening(hub):
-        sections, failed, left = await written(hub, options, screen, intake, make)
+        sections, failed, left = await written(hub, url, options, screen, intake, make)
     records = await hub.audit_log.read_all()
     screen.audit(records)
     screen.tree(hub.tree())
@@ -98,13 +101,19 @@ async def _edition(
 
 
 async def written(
-    hub: Hub, options: Options, screen: Screen, intake: Intake, make: MakeClient
+    hub: Hub, url: str, options: Options, screen: Screen, intake: Intake, make: MakeClient
 ) -> tuple[list[Section], list[Skipped], int]:
     """Hire the staff and have the files done. If cancelled: questions asked stay asked."""
-    with screen.reading(intake.sources) as on_read:
-        fuse = Fuse(turn=1 if options.crash else 0)
-        readers = min(options.readers, len(intake.sources))
-        staff = await hire(make, readers=readers, fuse=fuse, on_read=on_read)
+    readers = min(options.readers, len(intake.sources))
+    async with AsyncExitStack() as stack:
+        if options.processes:
+            names = await stack.enter_async_context(employed(url, readers, screen, crash=options.crash))
+        on_read = stack.enter_context(screen.reading(intake.sources))
+        if options.processes:
+            staff = await lead(make, names, CHECKER)
+        else:
+            fuse = Fuse(turn=1 if options.crash else 0)
+            staff = await hire(make, readers=readers, fuse=fuse, on_read=on_read)
         sections, failed = await Run(staff, on_read).edition(intake.sources)
         return sections, failed, await quiet(hub)
 

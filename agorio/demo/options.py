@@ -27,6 +27,8 @@ class Options:
     """Readers at work, and so files worked on at once."""
     remote: bool = False
     """Whether the agents reach the hub over a websocket."""
+    processes: bool = False
+    """Whether each reader and the checker is a process of its own."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="overwrite FILE even if it is no digest")
     parser.add_argument("--crash", action="store_true", help="crash the checker in the middle of a turn")
     parser.add_argument("--remote", action="store_true", help="let the agents reach the hub over a websocket")
+    parser.add_argument("--processes", action="store_true", help="run every reader and the checker as its own process")
     parser.add_argument("--readers", type=int, default=3, metavar="N", help="files worked on at once (3)")
     parser.add_argument("--quiet", action="store_true", help="print the result only")
     parser.add_argument("--plain", action="store_true", help="no colour, no moving parts")

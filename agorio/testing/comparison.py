@@ -25,6 +25,7 @@ from ..mailbox.events import (
     EV_SESSION_EXPIRED,
     EV_SESSION_INVITE,
     EV_SESSION_OPENED,
+    EV_TURN_DUE,
     HUB_EVENTS,
     LIFECYCLE_EVENTS,
     SESSION_END,
@@ -149,7 +150,7 @@ class _Rerun:
         kind, data = envelope.event_type, envelope.event_data
         if kind not in HUB_EVENTS:
             return Post(envelope) if kind not in TASK_EVENTS else None
-        if kind in (EV_SESSION_INVITE, EV_SESSION_OPENED, EV_SESSION_EXPIRED):
+        if kind in (EV_SESSION_INVITE, EV_SESSION_OPENED, EV_SESSION_EXPIRED, EV_TURN_DUE):
             return None
         if kind in SESSION_END:
             reason, by = str(data.get("reason")), str(data.get("by") or "")

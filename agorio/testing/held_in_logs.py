@@ -258,6 +258,8 @@ def _event(record: dict[str, object]) -> tuple[str, ...]:
     kind = str(record.get("kind"))
     if kind == AUDIT_KIND_TASK_TERMINATED:
         return kind, str(record.get("task_id"))
+    if kind == AUDIT_KIND_EXPECTATION_VIOLATED and record.get("on_violation") != "warn":
+        return "noted beside the log", str(record.get("session_id"))
     about = record.get("session_id") if kind.startswith(("session", "expectation")) else record.get("agent_id")
     return kind, str(about)
 
@@ -269,12 +271,18 @@ def audit_chain_unbroken(seen: Evidence) -> Problems:
 
 
 def expectation_fires_once(seen: Evidence) -> Problems:
-    """One wait that lasts too long is noted once."""
+    """One wait that lasts too long is noted once: in the audit, and by a warning in the log."""
+    found = Counter(
+        ("is audited", str(record.get("session_id")), str(record.get("key")))
+        for record in seen.audits
+        if record.get("kind") == AUDIT_KIND_EXPECTATION_VIOLATED
+    )
     for file in seen.sessions:
-        keys = Counter(str(e.event_data.get("key")) for e in file.log if e.event_type == EV_EXPECTATION_VIOLATED)
-        for key, count in keys.items():
-            if count > 1:
-                yield f"session {file.session_id} notes {key} {count} times"
+        keys = [str(e.event_data.get("key")) for e in file.log if e.event_type == EV_EXPECTATION_VIOLATED]
+        found.update(("is noted", file.session_id, key) for key in keys)
+    for (how, session_id, key), count in found.items():
+        if count > 1:
+            yield f"the firing {key} in session {session_id} {how} {count} times"
 
 
 def task_ends_once(seen: Evidence) -> Problems:

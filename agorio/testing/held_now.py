@@ -17,7 +17,7 @@ def inbox_counts_exact(seen: Evidence) -> Problems:
     """Every pending delivery holds one slot of its inbox, and nothing else does once no commit is under way."""
     idle = not seen.services.writer.statistics()["queued"]
     for entry in seen.services.directory:
-        used, counted = entry.inbox.mailbox.used, entry.inbox.desk.counted()
+        used, counted = entry.inbox.mailbox.used, entry.inbox.desk.counted() + entry.inbox.unread
         if used < counted or (idle and used != counted):
             yield f"the inbox of {entry.name} counts {used} slots for {counted} pending deliveries"
 
@@ -97,6 +97,9 @@ def session_pending_exact(seen: Evidence) -> Problems:
     for entry in seen.services.directory:
         for session_id, line in entry.inbox.desk._lines.items():
             waiting[session_id, entry.agent_id] = len(line.queued) + len(line.out)
+    for dormant in seen.services.sessions.dormant():
+        for agent_id, unread in dormant.unread.items():
+            waiting[dormant.session_id, agent_id] += sum(unread)
     for cell in seen.services.sessions.everything():
         for agent_id in cell.participants:
             counted = (cell.log._pending or {}).get(agent_id, 0)

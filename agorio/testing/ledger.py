@@ -19,7 +19,8 @@ from ..transports.frames import AcceptFrame, ErrorFrame, Frame, NotifyFrame, Rec
 
 Key = tuple[str, str, str]
 """Sender, session and idempotency key."""
-UNDECIDED = frozenset({"hub_closed", "store_error", "link_closed", "network_error"})
+# Of an envelope these say nothing: an earlier attempt to send it may have been accepted.
+UNDECIDED = frozenset({"hub_closed", "store_error", "link_closed", "network_error", "auth_failed"})
 
 
 @attrs.define
@@ -75,7 +76,9 @@ class Ledger:
         line = self.lines.setdefault((frame.recipient_id, envelope.session_id), Line())
         if frame.attempt > 1:
             self.reached["redelivery"] += 1
-        if envelope.sequence not in line.seen and envelope.sequence < line.highest:
+        place = (frame.recipient_id, envelope.session_id, envelope.sequence)
+        # What was given up may come all the same, where a power cut has undone the giving up.
+        if envelope.sequence not in line.seen and envelope.sequence < line.highest and place not in self.given_up:
             what = f"{frame.recipient_id} got {envelope.sequence} of {envelope.session_id} after {line.highest}"
             self.problem("delivered_once_in_order_or_dead_lettered", what)
         line.seen[envelope.sequence] = line.seen.get(envelope.sequence, 0) + 1

@@ -44,6 +44,7 @@ from ..transports.local import LocalLink
 from .evidence import Evidence, Past
 from .invariants import problems_now, problems_of_logs
 from .state_machine import TrioStateMachine, initialize, invariant, rule
+from .waiting import wait_all_written
 
 NAMES = ("ann", "bob", "cid", "dan")
 Payload = tuple[str, Mapping[str, Any]]
@@ -51,6 +52,9 @@ SPOKEN: Payload = (EV_TEXT, {"text": "hello"})
 
 picks = st.integers(0, 9)
 waits = st.sampled_from([0.5, 10.0, 600.0, 7200.0])
+
+
+MOST_LOOKS = 10
 
 
 class HandlerCrash(Exception):
@@ -70,8 +74,8 @@ class SessionLifecycle(TrioStateMachine):
     """What members may say: event types with their data."""
     ttl: ClassVar[str | float | None] = None
     """The TTL of sessions; None is the session type's."""
-    hub_options: ClassVar[Mapping[str, Any]] = {}
-    """Further options of `Hub.open`."""
+    hub_options: ClassVar[Mapping[str, Any]] = {"ttl_sweep_interval": 600.0, "expectation_sweep_interval": 60.0}
+    """Further options of `Hub.open`. Sweepers that look seldom cost little when hours pass."""
     patience = 20_000.0
     """Virtual seconds that one step may take; `waits` takes its own."""
 
@@ -172,12 +176,12 @@ class SessionLifecycle(TrioStateMachine):
     def _number(self, session_id: str) -> int:
         return self.sessions.index(session_id) + 1
 
-    def _next_speaker(self, session_id: str) -> str | None:
+    def _next_speakers(self, session_id: str) -> list[str]:
         expected: tuple[str, ...] = ()
         for metadata in self.open_sessions():
             if metadata.session_id == session_id:
                 expected = metadata.participant_ids if metadata.expected_next is None else metadata.expected_next
-        return next((name for name, client in self.clients.items() if client.agent_id in expected), None)
+        return [name for name, client in self.clients.items() if client.agent_id in expected]
 
     async def _open(self, members: Sequence[str]) -> None:
         opener = self.clients[members[0]]
@@ -228,13 +232,13 @@ class SessionLifecycle(TrioStateMachine):
             await self._say(self._picked(who), self._session(session), payload)
 
     @precondition(lambda self: self.sessions)
-    @rule(session=picks, payloads=st.lists(picks, min_size=1, max_size=6))
-    async def say_in_turn(self, session: int, payloads: list[int]) -> None:
-        """Whoever's turn it is says something, and so on."""
-        for payload in payloads:
-            name = self._next_speaker(self._session(session))
-            if name is not None:
-                await self._say(name, self._session(session), payload)
+    @rule(session=picks, lines=st.lists(st.tuples(picks, picks), min_size=1, max_size=6))
+    async def say_in_turn(self, session: int, lines: list[tuple[int, int]]) -> None:
+        """Some of those whose turn it is say something, one after the other."""
+        for who, payload in lines:
+            names = self._next_speakers(self._session(session))
+            if names:
+                await self._say(names[who % len(names)], self._session(session), payload)
 
     @precondition(lambda self: self.sessions)
     @rule(who=picks, session=picks)
@@ -280,10 +284,20 @@ class SessionLifecycle(TrioStateMachine):
     @invariant()
     async def the_hub_keeps_its_promises(self) -> None:
         """What every hub has to hold, whatever its session types."""
-        await trio.testing.wait_all_tasks_blocked()
-        seen = await self.evidence().gather()
+        seen = await self._look()
         for broken in (*problems_now(seen), *problems_of_logs(seen)):
             raise broken
+
+    async def _look(self) -> Evidence:
+        """One look at logs and tables in which nothing was written meanwhile: a disk is read piece by piece."""
+        for _ in range(MOST_LOOKS):
+            await wait_all_written(self.hub)
+            seen = self.evidence()
+            before = (self.hub.statistics().total_accepted, self.hub.statistics().total_audit_records)
+            await seen.gather()
+            if before == (self.hub.statistics().total_accepted, self.hub.statistics().total_audit_records):
+                break
+        return seen
 
     async def shutdown(self) -> None:
         await self._close_hub()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import math
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any
 
@@ -203,29 +204,58 @@ async def open_test_hub(
     scripted agent that was asked for more than its lines raises `ScriptExhausted` here.
     If cancelled: the hub drains and closes.
     """
-    failure: Exception | None = None
-    account = ""
-    with trio.CancelScope() as patience:
+    patience = trio.CancelScope()
+    end = _End(patience)
+    with patience, end.beside_the_hub():
         async with Hub.open(store if store is not None else MemoryKnowledgeStore(), **options) as hub:
             network = TestNetwork(hub, HubClient(LocalLink(hub), hub=hub))
-            patience.relative_deadline = float("inf") if give_up_after is None else give_up_after
-            try:
+            patience.relative_deadline = math.inf if give_up_after is None else give_up_after
+            async with end.noting(network):
                 yield network
-            except Exception as exc:  # raised again below, without the groups of the hub's nurseries around it
-                failure = exc
-                account = await network.account()
-            except trio.Cancelled:
-                with trio.CancelScope(shield=True):
-                    account = await network.account() if patience.cancel_called else ""
-                raise
     if patience.cancelled_caught:
-        failure = TimeoutError(
+        end.failure = TimeoutError(
             f"the test is not over after {give_up_after:g} s on trio's clock: it waits for what does not come, "
             f"or needs open_test_hub(give_up_after=...)"
         )
-    if failure is None:
-        network.assert_scripts_kept()
-        return
-    if account:
-        failure.add_note(f"What the hub has seen:\n{account}")
-    raise failure
+    end.check(network)
+
+
+class _End:
+    """How the block of a test has ended."""
+
+    def __init__(self, patience: trio.CancelScope) -> None:
+        self.failure: Exception | None = None
+        self._patience = patience
+        self._account = ""
+
+    @contextmanager
+    def beside_the_hub(self) -> Iterator[None]:
+        """Where the hub fails too, both are told."""
+        try:
+            yield
+        except Exception as crash:
+            if self.failure is None:
+                raise
+            raise ExceptionGroup("the test has failed, and so has the hub", [self.failure, crash]) from None
+
+    @asynccontextmanager
+    async def noting(self, network: TestNetwork) -> AsyncIterator[None]:
+        """Keep what the block raises for `check`, which raises it without the groups of the hub's nurseries around."""
+        try:
+            yield
+        except Exception as exc:
+            self.failure = exc
+            self._account = await network.account()
+        except trio.Cancelled:
+            with trio.CancelScope(shield=True):
+                self._account = await network.account() if self._patience.cancel_called else ""
+            raise
+
+    def check(self, network: TestNetwork) -> None:
+        """Raise what there is to raise."""
+        if self.failure is None:
+            network.assert_scripts_kept()
+        else:
+            if self._account:
+                self.failure.add_note(f"What the hub has seen:\n{self._account}")
+            raise self.failure

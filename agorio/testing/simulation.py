@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
+import shlex
 import sys
 import time
 from collections import Counter
@@ -67,7 +68,8 @@ class Outcome:
     @property
     def command(self) -> str:
         """What plays this run again."""
-        parts = ["python -P -m agorio.testing.simulation", f"--start {self.seed} --seeds 1", self.limits.arguments()]
+        seed = f"--start {self.seed} --seeds 1" if isinstance(self.seed, int) else f"--seed={shlex.quote(self.seed)}"
+        parts = ["python -P -m agorio.testing.simulation", seed, self.limits.arguments()]
         scenario = "" if self.scenario == DEFAULT else f"--scenario {self.scenario}"
         return " ".join(part for part in (*parts, scenario) if part)
 
@@ -230,7 +232,7 @@ class Tally:
         yield "reached: " + ", ".join(f"{path} {count}" for path, count in sorted(self.reached.items()))
 
 
-def explore(scenario: Scenario, seeds: Iterable[int], limits: Limits | None = None) -> Tally:
+def explore(scenario: Scenario, seeds: Iterable[int | str], limits: Limits | None = None) -> Tally:
     """Play many seeds."""
     tally = Tally()
     for seed in seeds:
@@ -250,6 +252,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -P -m agorio.testing.simulation", description="Run seeds.")
     parser.add_argument("--seeds", type=int, default=100, help="how many seeds")
     parser.add_argument("--start", type=int, default=0, help="the first one")
+    parser.add_argument("--seed", help="this one only, which may be any text")
     parser.add_argument("--scenario", default=DEFAULT, help="module:function")
     parser.add_argument("--without", default="", help="kinds of faults to leave out, with commas")
     parser.add_argument("--faults", type=int, help="no more faults after so many")
@@ -260,21 +263,28 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def limits_of(args: argparse.Namespace) -> Limits:
+    """What the arguments cut a run down to."""
+    without = tuple(kind for kind in args.without.split(",") if kind)
+    return Limits(without, args.faults, args.agents, args.steps)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run seeds and say what they met; 1 if one of them broke a promise."""
     args = build_parser().parse_args(argv)
-    without = tuple(kind for kind in args.without.split(",") if kind)
-    limits = Limits(without, args.faults, args.agents, args.steps)
-    scenario, tally, begun = load_scenario(args.scenario), Tally(), time.perf_counter()
-    for seed in range(args.start, args.start + args.seeds):
+    limits, tally, begun = limits_of(args), Tally(), time.perf_counter()
+    scenario = load_scenario(args.scenario)
+    seeds: Iterable[int | str] = range(args.start, args.start + args.seeds) if args.seed is None else (args.seed,)
+    for seed in seeds:
         outcome = simulate(scenario, seed, limits)
         tally.add(outcome)
         if args.digest:
             print(seed, outcome.digest, outcome.steps)
         if outcome.broken is not None:
-            smallest = minimise(scenario, outcome) if limits == Limits() and not args.keep_going else outcome
-            print(smallest.report())
+            print(outcome.report())
             if not args.keep_going:
+                smallest = minimise(scenario, outcome) if limits == Limits() else outcome
+                print(*(["made smaller:", smallest.report()] if smallest is not outcome else []), sep="\n")
                 break
     print(*tally.lines(), f"{time.perf_counter() - begun:.1f} s of real time", sep="\n")
     return 1 if tally.failing else 0

@@ -74,8 +74,8 @@ class TrioStateMachine(stateful.RuleBasedStateMachine):
         super().__init__()
         self.clock = trio.testing.MockClock()
         self._steps: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
-        self._token: trio.lowlevel.TrioToken | None = None
-        self._jobs: trio.MemorySendChannel[Job]
+        self._is_up = self._is_closing = False
+        self._job: Job | None = None
         self._answer: outcome.Outcome[Any] | None = None
         self._over: outcome.Outcome[Any] | None = None
         trio.lowlevel.start_guest_run(
@@ -85,7 +85,7 @@ class TrioStateMachine(stateful.RuleBasedStateMachine):
             clock=self.clock,
             host_uses_signal_set_wakeup_fd=True,
         )
-        self._step_until(lambda: self._token is not None)
+        self._step_until(lambda: self._is_up)
         try:
             self.execute(self.setup)
         except BaseException:
@@ -102,7 +102,7 @@ class TrioStateMachine(stateful.RuleBasedStateMachine):
         """Run `job` inside the trio run until it is done, and nothing beyond."""
         __tracebackhide__ = True
         if self._over is None:
-            self._in_trio(lambda: self._jobs.send_nowait(job))
+            self._job = job
             self._step_until(lambda: self._answer is not None)
         answer, self._answer = self._answer, None
         if answer is None:
@@ -119,7 +119,7 @@ class TrioStateMachine(stateful.RuleBasedStateMachine):
 
     def _end(self) -> None:
         if self._over is None:
-            self._in_trio(self._jobs.close)
+            self._is_closing = True
             self._step_until(lambda: False)
         self._raise_end()
 
@@ -129,10 +129,6 @@ class TrioStateMachine(stateful.RuleBasedStateMachine):
         if over is not None:
             over.unwrap()
 
-    def _in_trio(self, call: Callable[[], None]) -> None:
-        assert self._token is not None
-        self._token.run_sync_soon(call)
-
     def _note_over(self, over: outcome.Outcome[Any]) -> None:
         self._over = over
 
@@ -141,11 +137,16 @@ class TrioStateMachine(stateful.RuleBasedStateMachine):
             self._steps.get(timeout=self.real_patience)()
 
     async def _host(self) -> None:
-        self._jobs, jobs = trio.open_memory_channel[Job](1)
+        """Take jobs. It spins while it has none: a run that waited for one would do so in a thread, for nothing, since
+        no step of it is taken between two jobs."""
         async with trio.open_nursery() as self.nursery:
-            self._token = trio.lowlevel.current_trio_token()
-            async for job in jobs:
-                self._answer = await self._run_job(job)
+            self._is_up = True
+            while not self._is_closing:
+                job, self._job = self._job, None
+                if job is None:
+                    await trio.lowlevel.checkpoint()
+                else:
+                    self._answer = await self._run_job(job)
             self.clock.autojump_threshold = 0  # what is cancelled may need time to drain
             self.nursery.cancel_scope.cancel()
 

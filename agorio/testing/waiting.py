@@ -49,6 +49,11 @@ async def wait_all_idle(hub: Hub, *, timeout: float = 600.0) -> None:
         raise TimeoutError(f"the hub is still busy after {timeout:g} s:\n{left}") from None
 
 
+async def wait_all_written(hub: Hub) -> None:
+    """Wait until every task waits for something and no change waits to be committed. If cancelled: nothing changed."""
+    await wait_until(lambda: not any("committed" in line for line in under_way(hub)), timeout=600.0)
+
+
 def under_way(hub: Hub) -> Iterator[str]:
     """What the hub has in hand, in words."""
     services = hub._services  # the kit looks where no user may

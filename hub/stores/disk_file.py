@@ -25,15 +25,18 @@ _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _CLOEXEC = getattr(os, "O_CLOEXEC", 0)
 _HOLDER_AT = 1  # the first byte is what Windows locks; the holder's number stands behind it, so that others may read it
 _USED = b"used\n"
+_RELAXED = b"relaxed\n"
 
 
 class FileLock:
     """The exclusive hold on a store. The lock goes with the process, so a crash leaves none behind."""
 
-    def __init__(self, store: Path) -> None:
+    def __init__(self, store: Path, *, is_relaxed: bool = False) -> None:
         self._store = store
         self._fd = -1
+        self._is_relaxed = is_relaxed
         self.is_used = False
+        self.was_relaxed = False
 
     def acquire(self) -> None:
         """Take it. Raises `StoreError` naming the process that has it."""
@@ -47,18 +50,22 @@ class FileLock:
                 f"the store {str(self._store)!r} is in use by process {holder}; close that hub first", holder=holder
             ) from exc
         self._fd = fd
-        self.is_used = _USED in os.read(fd, 64)
-        self._write()
+        known = os.read(fd, 64)
+        self.is_used, self.was_relaxed = _USED in known, _RELAXED in known
+        self._write(is_relaxed=self._is_relaxed or self.was_relaxed)
+        if self._is_relaxed and not self.was_relaxed:
+            os.fsync(fd)  # before anything is written that a power cut may tear
 
     def mark_used(self) -> None:
-        """Note that the store holds something, so that an emptied file is not taken for a new one."""
-        if not self.is_used:
+        """Note that it holds something, so that an emptied file is not taken for a new one, and how it is kept."""
+        if not self.is_used or self._is_relaxed != self.was_relaxed:
             self.is_used = True
-            self._write()
+            self._write(is_relaxed=self._is_relaxed)
             os.fsync(self._fd)
 
-    def _write(self) -> None:
-        text = b" %d\n%s" % (os.getpid(), _USED if self.is_used else b"")
+    def _write(self, *, is_relaxed: bool) -> None:
+        notes = (_USED if self.is_used else b"") + (_RELAXED if is_relaxed else b"")
+        text = b" %d\n%s" % (os.getpid(), notes)
         os.lseek(self._fd, 0, os.SEEK_SET)
         os.write(self._fd, text)
         os.ftruncate(self._fd, len(text))

@@ -8,7 +8,6 @@ The page format is https://www.sqlite.org/fileformat2.html; only leaf pages of t
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,11 @@ from ...mailbox.errors import StoreError
 from .disk_file import beside, make_private, sync_file, sync_folder
 from .disk_load import rebuilt_step
 from .disk_schema import PAGE_SIZE, Connect, Connection, checkpoint, in_one_transaction, migrate, prepare
+from .disk_wal import committed, frames
 
 _LEAF = 0x0D
 _MAX_LOCAL = PAGE_SIZE - 35
 _MIN_LOCAL = (PAGE_SIZE - 12) * 32 // 255 - 23
-_WAL_HEADER, _FRAME_HEADER = 32, 24
 _NUMBERS = {1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8}
 _BATCH = 1000
 
@@ -40,7 +39,7 @@ class _Pages:
 
     def __init__(self, path: Path, wal: Path) -> None:
         self._fd = os.open(path, os.O_RDONLY)
-        self._newer = _committed_frames(wal) if wal.exists() else {}
+        self._newer, self.doubtful = committed(frames(wal.read_bytes())) if wal.exists() else ({}, [])
         in_file = os.fstat(self._fd).st_size // PAGE_SIZE
         self.count = max([in_file, *self._newer])
 
@@ -50,23 +49,6 @@ class _Pages:
 
     def close(self) -> None:
         os.close(self._fd)
-
-
-def _committed_frames(wal: Path) -> dict[int, bytes]:
-    """The newest committed version of each page in the log. Its checksums are left out: each row has its own."""
-    data = wal.read_bytes()
-    salts = data[16:24]
-    committed: dict[int, bytes] = {}
-    pending: dict[int, bytes] = {}
-    for at in range(_WAL_HEADER, len(data) - _FRAME_HEADER - PAGE_SIZE + 1, _FRAME_HEADER + PAGE_SIZE):
-        number, size = struct.unpack_from(">II", data, at)
-        if data[at + 8 : at + 16] != salts or not number:
-            break
-        pending[number] = data[at + _FRAME_HEADER : at + _FRAME_HEADER + PAGE_SIZE]
-        if size:
-            committed |= pending
-            pending = {}
-    return committed
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
@@ -121,9 +103,7 @@ def _value(payload: bytes, at: int, kind: int) -> tuple[Any, int]:
     return (data.decode() if kind % 2 else data), at + size
 
 
-def _rows_of(pages: _Pages, number: int) -> Iterator[tuple[str, Row]]:
-    page = pages.read(number)
-    start = 100 if number == 1 else 0
+def _rows_of(pages: _Pages, page: bytes, start: int = 0) -> Iterator[tuple[str, Row]]:
     if len(page) < PAGE_SIZE or page[start] != _LEAF:
         return
     for cell in range(int.from_bytes(page[start + 3 : start + 5], "big")):
@@ -155,11 +135,13 @@ def _table_of(values: list[Any]) -> str | None:
 
 
 def read_rows(path: Path, wal: Path) -> Iterator[tuple[str, Row]]:
-    """Every whole row of the file, with its table, in the order of the pages."""
+    """Every whole row of the file, with its table, in the order of the pages; those that may be wrong come last."""
     pages = _Pages(path, wal)
     try:
         for number in range(1, pages.count + 1):
-            yield from _rows_of(pages, number)
+            yield from _rows_of(pages, pages.read(number), 100 if number == 1 else 0)
+        for page in pages.doubtful:
+            yield from _rows_of(pages, page)
     finally:
         pages.close()
 

@@ -41,6 +41,12 @@ class WrongHeader(sqlite3.DatabaseError):
     sqlite_errorcode = sqlite3.SQLITE_CORRUPT
 
 
+class DamagedLog(sqlite3.DatabaseError):
+    """The write-ahead log is damaged where SQLite takes it for cut short."""
+
+    sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+
+
 class Connection(Protocol):
     """What is used of a SQLite connection; tests put one in between that fails at a chosen operation."""
 
@@ -52,10 +58,11 @@ class Connection(Protocol):
 Connect = Callable[[str], Connection]
 
 
-def connect(path: str) -> Connection:
+def connect(path: str, *, uri: bool = False) -> Connection:
     """A connection in autocommit mode that any one thread at a time may use."""
+    statements = 2 * ROWS_PER_INSERT + 64
     connection = sqlite3.connect(
-        path, timeout=5.0, isolation_level=None, check_same_thread=False, cached_statements=2 * ROWS_PER_INSERT + 64
+        path, timeout=5.0, isolation_level=None, check_same_thread=False, cached_statements=statements, uri=uri
     )
     connection.text_factory = _text
     return connection

@@ -12,7 +12,7 @@ from pathlib import Path
 from ...mailbox.errors import StoreError
 from .damage import Damage
 from .disk_errors import DISK_ERRORS, BrokenConnection, as_store_error, is_damage, is_passing
-from .disk_file import FileLock, make_private
+from .disk_file import FileLock, beside, make_private
 from .disk_index import Index, Plan
 from .disk_load import (
     CHUNK,
@@ -36,6 +36,7 @@ from .disk_schema import (
     STREAM_COLUMNS,
     Connect,
     Connection,
+    DamagedLog,
     check_format,
     checkpoint,
     in_one_transaction,
@@ -44,6 +45,7 @@ from .disk_schema import (
     prepare,
     roll_back,
 )
+from .disk_wal import frames, is_damaged
 
 SWEEP = 1024
 SLACK = 4096
@@ -58,7 +60,7 @@ class Writer:
         self._durable = durable
         self._connect = connect
         self._connection: Connection | None = None
-        self._lock = FileLock(path)
+        self._lock = FileLock(path, is_relaxed=not durable)
         self._clean_at = (0, 0)
 
     @property
@@ -87,6 +89,7 @@ class Writer:
             raise StoreError(f"{str(self.path)!r} is empty or gone, but it held something; restore it from a backup")
         make_private(self.path)
         try:
+            self._check_log()
             index = self._connect_and_load()
         except DISK_ERRORS as exc:
             if not is_damage(exc):
@@ -97,6 +100,12 @@ class Writer:
         self._keep_damage(index)
         self._clean_at = index.last_log, index.last_document
         return index
+
+    def _check_log(self) -> None:
+        """Raise `DamagedLog` where SQLite would leave out what was acknowledged."""
+        log = beside(self.path, "-wal")
+        if not self._lock.was_relaxed and log.exists() and is_damaged(frames(log.read_bytes())):
+            raise DamagedLog("its write-ahead log is damaged in the middle")
 
     def _connect_and_load(self) -> Index:
         connection = self._fresh()

@@ -28,7 +28,7 @@ from agorio.actors.sessions.identity import Passport, Resume
 from agorio.actors.sessions.rule import LimitsBlock, RateBlock, Rule
 from agorio.mailbox.envelope import Envelope
 from agorio.mailbox.errors import InvalidInput, NotFoundError, ProtocolError, SessionClosedError
-from agorio.mailbox.events import AUDIT_KIND_LOOP_BROKEN, EV_SESSION_INVITE_ACK, EV_TEXT, EV_TURN_SKIPPED
+from agorio.mailbox.events import AUDIT_KIND_LOOP_BROKEN, EV_SESSION_INVITE_ACK, EV_TEXT, EV_TURN_DUE, EV_TURN_SKIPPED
 from agorio.mailbox.priority import Priority
 
 
@@ -278,6 +278,32 @@ async def test_an_unregistered_agent_is_gone(autojump_clock: MockClock, net: Any
     assert bob.is_gone
     with pytest.raises(SessionClosedError, match="participant_gone"):
         await session.wait(timeout=60)
+
+
+async def test_a_private_turn_wakes_the_next_speaker(autojump_clock: MockClock, net: Any) -> None:
+    ann = await net.hc.register(quiet, Passport(name="ann"), attach_plugin=False)
+    bob, carl = Recorder("bob", "bob's turn"), Recorder("carl", "carl's turn")
+    ids = {one.name: (await net.hc.register(one)).agent_id for one in (bob, carl)}
+    session = await ann.open("discussion", ["bob", "carl"])
+    await session.send("psst", audience=[ids["carl"]])
+    await ann.wait_for_session_event(session.session_id, lambda e: e.sender_id == ids["carl"])
+    log = await net.hub.read_wal(session.session_id)
+    # Bob has heard nothing that he could answer, and gives up the turn that he was told of.
+    assert [one.text for one in log if one.event_type == EV_TEXT] == ["psst", "carl's turn"]
+    assert [one.audience for one in log if one.event_type == EV_TURN_DUE] == [(ids["bob"],)]
+    assert not bob.calls
+
+
+async def test_whoever_missed_a_private_turn_answers_what_it_heard_last(autojump_clock: MockClock, net: Any) -> None:
+    ann = await net.hc.register(quiet, Passport(name="ann"), attach_plugin=False)
+    bob, carl = Recorder("bob", "one", "two"), Recorder("carl", "three", "four")
+    ids = {one.name: (await net.hc.register(one)).agent_id for one in (bob, carl)}
+    session = await ann.open("discussion", ["bob", "carl"])
+    await session.send("hello")
+    await ann.wait_for_session_event(session.session_id, lambda e: e.text == "three")
+    await session.send("psst", audience=[ids["carl"]])
+    await ann.wait_for_session_event(session.session_id, lambda e: e.text == "four")
+    assert [call[0][0] for call in bob.calls] == ["[ann]: hello", "[carl]: three"]
 
 
 async def chatty(text: str) -> str:

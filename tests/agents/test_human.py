@@ -188,8 +188,12 @@ async def test_push(autojump_clock: MockClock, net: Any) -> None:
     stop_second()
     await session.send("later")
     assert (await zoe.next()).text == "later"
+    zoe.on_message(lambda envelope: heard.append(envelope.text))
+    await session.send("to a plain function")
+    await trio.sleep(1)
+    assert heard[-1] == "to a plain function"
     with pytest.raises(InvalidInput, match="cannot be called"):
-        zoe.on_message("print")
+        zoe.on_message("not a function")
 
 
 async def test_push_loses_nothing_when_sessions_end_or_callbacks_go(autojump_clock: MockClock, net: Any) -> None:

@@ -190,3 +190,49 @@ async def test_an_address_of_an_agent_elsewhere_is_a_ref(autojump_clock: object)
         assert isinstance(hc.ref("scholar"), Ref)
         assert isinstance(hub.ref("scholar"), Ref)
         assert not isinstance("scholar", Ref)
+
+
+async def test_crashes_beyond_number_are_their_agents_own_affair(autojump_clock: object) -> None:
+    """More of them than any group of the hub bears take down nobody else, and each is in the audit."""
+
+    async def broken(text: str) -> str:
+        raise ValueError(text)
+
+    async def provoke(hub: Hub, name: str) -> None:
+        for _ in range(8):
+            with pytest.raises(ActorCrashed, match="ValueError"):
+                await hub.ref(name).ask("go")
+
+    async with network() as (hub, bystander, _, _):
+        crowd = HubClient(LocalLink(hub), hub=hub)
+        names = [f"broken-{number}" for number in range(150)]
+        for name in names:
+            await crowd.register(broken, Passport(name), Resume())
+        begun = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            for name in names:
+                nursery.start_soon(provoke, hub, name)
+        assert trio.current_time() < begun + 5
+        await trio.sleep(5)
+        assert await bystander.ref("scholar").ask("still there?") == "re: still there?"
+        assert hub.health().status == "ok"
+        restarted = [r.actor for r in await hub.audit_log.read_all() if r.kind == "actor_restarted"]
+        assert restarted.count("hub/agents/broken-7") == 8
+        assert len([name for name in restarted if name.startswith("hub/agents/")]) == 1200
+
+
+async def test_an_agents_mail_is_retried_though_its_actor_rests(autojump_clock: object) -> None:
+    """The timers of an inbox stop with its actor, and go on with the next one."""
+    async with network() as (hub, client, scholar, alice):
+        session = await alice.open(type="conversation", target="scholar")
+        async with trio.open_nursery() as nursery:
+
+            async def crash() -> None:
+                with pytest.raises(ActorCrashed):
+                    await hub.ref("scholar").ask("crash")
+
+            nursery.start_soon(crash)
+            await session.send("crash")
+        await trio.sleep(60)
+        assert scholar.heard.count("crash") > 2
+        assert await client.ref("scholar").ask("well?") == "re: well?"

@@ -269,11 +269,22 @@ async def test_a_failing_invitation_handler_is_retried_by_the_hub(
         assert len(hub.requests("report_turn_failure")) == 1
 
 
-async def test_a_sync_handler_is_refused(autojump_clock: MockClock, scripted: Any) -> None:
-    async with scripted() as (_, hc):
+async def test_a_handler_may_be_any_callable(autojump_clock: MockClock, scripted: Any, said: Said) -> None:
+    """A list's `append` is one, and so is a lambda around an async function, which is awaited."""
+    async with scripted() as (hub, hc):
         client = await hc.register(None, Passport(name="me"))
-        with pytest.raises(InvalidInput, match="async def handler"):
-            client.on_envelope(lambda envelope: None)
+        heard: list[Envelope] = []
+        client.on_envelope(heard.append)
+        hub.push(ME, said(1))
+        await wait_all_tasks_blocked()
+        meter = Meter()
+        client.on_envelope(lambda envelope: meter.handle(envelope))
+        hub.push(ME, said(2))
+        await trio.sleep(60)
+        assert [envelope.sequence for envelope in heard] == [1]
+        assert hub.receipts() == [("s", 1, "ack"), ("s", 2, "ack")]
+        with pytest.raises(InvalidInput, match="cannot be called"):
+            client.on_envelope("handler")
         client.on_envelope(None)
         assert not client.has_handler
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import attrs
 import pytest
 import trio
 
@@ -29,8 +30,11 @@ from agorio import (
     Violation,
     Waiting,
 )
+from agorio.hub.stores.protocol import Append, Put
 from agorio.mailbox.clock import TrioClock
+from agorio.mailbox.codec import encode_envelope
 from tests.hub.network import Network, converse, settle
+from tests.hub.stores import FailingStore
 
 TICK = 10.0
 
@@ -108,9 +112,8 @@ async def test_what_follows_a_violation(open_network: Any, reaction: str) -> Non
         await session.send("bob?")
         await trio.sleep(60 + TICK + 2)
         assert (await fired(net))[0] == ("turn_within", [bob.agent_id])
-        (note, *_) = await violations(net, session.session_id)
-        assert note.event_data["violators"] == [bob.agent_id]
-        assert note.audience == (None if reaction == "warn" else ())
+        notes = await violations(net, session.session_id)
+        assert [note.event_data["violators"] for note in notes] == ([[bob.agent_id]] if reaction == "warn" else [])
         kinds = [envelope.event_type for envelope in await net.log(session.session_id)]
         assert (EV_TURN_SKIPPED in kinds) is (reaction == "hide")
         metadata = await net.hub.get_session(session.session_id)
@@ -253,6 +256,82 @@ async def test_fires_are_remembered_over_a_restart_and_arm_again(open_network: A
         await (await ann.session(session.session_id)).send("still there?")
         await trio.sleep(300)
         assert len(await fired(net)) == 3
+
+
+@pytest.mark.parametrize("reaction", ["audit", "hide", "page"])
+async def test_a_firing_that_the_log_does_not_tell_of_is_remembered(
+    open_network: Any, make_store: Any, reaction: str
+) -> None:
+    """It is kept beside the session, over restarts and for as long as the session lasts."""
+    pages: list[Violation] = []
+    store, clock = make_store(), TrioClock()
+    options: dict[str, Any] = {"clock": clock, "reactions": {"page": pages.append}}
+    both = [*expect("max_silence", 60, reaction), *expect("reply_within", 90, reaction)]
+    async with open_network(store, **options) as net:
+        ann, bob = await net.agent("ann"), await net.agent("bob")
+        session = await converse(ann, bob, expectations=both)
+        await session.send("well?")
+        length = len(await net.log(session.session_id))
+        await trio.sleep(75)
+        assert await fired(net) == [("max_silence", [])]
+    for _ in range(2):
+        async with open_network(store, **options) as net:
+            await trio.sleep(300)
+            assert await fired(net) == [("max_silence", []), ("reply_within", [bob.agent_id])]
+            assert len(await net.log(session.session_id)) == length
+            assert len(await store.scan("fired/")) == 1
+    assert len(pages) == (2 if reaction == "page" else 0)
+    async with open_network(store, **options) as net:
+        await net.hub.close_session(session.session_id)
+        await trio.sleep(60)
+        assert await store.scan("fired/") == []
+
+
+async def test_a_firing_that_an_older_hub_has_hidden_in_the_log_counts(open_network: Any) -> None:
+    store, clock = MemoryKnowledgeStore(), TrioClock()
+    async with open_network(store, clock=clock) as net:
+        ann, bob = await net.agent("ann"), await net.agent("bob")
+        session = await converse(ann, bob, expectations=expect("max_silence"))
+        (*_, opened) = await net.log(session.session_id)
+    data = {"expectation": "max_silence", "key": f"[0,{opened.sequence}]"}
+    hidden = attrs.evolve(
+        opened, audience=(), event_type=EV_EXPECTATION_VIOLATED, event_data=data, sequence=opened.sequence + 1
+    )
+    await store.open()
+    await store.commit([Append(f"session/{session.session_id}", (encode_envelope(hidden),), opened.sequence)])
+    await store.close()
+    async with open_network(store, clock=clock) as net:
+        await trio.sleep(300)
+        assert await fired(net) == []
+        await net.check()
+
+
+async def test_firings_of_a_session_that_ended_in_a_crash_are_let_go(open_network: Any) -> None:
+    store = MemoryKnowledgeStore()
+    await store.open()
+    await store.commit([Put("fired/gone", b'{"0:":1}'), Put("fired/torn", b"?")])
+    await store.close()
+    async with open_network(store) as net:
+        assert net.hub.health().quarantined == ("fired/torn",)
+        await trio.sleep(60)
+        assert [document.key for document in await store.scan("fired/")] == ["fired/torn"]
+
+
+@pytest.mark.parametrize("reaction", ["audit", "hide", "warn", "auto_close"])
+async def test_a_firing_that_could_not_be_noted_comes_again(open_network: Any, reaction: str) -> None:
+    store = FailingStore()
+    async with open_network(store) as net:
+        ann, bob, cid = [await net.agent(name) for name in ("ann", "bob", "cid")]
+        session = await converse(ann, bob, cid, type="discussion", expectations=expect("turn_within", 60, reaction))
+        await session.send("bob?")
+        await net.hub.audit_log.read_all()
+        store.refuses = lambda changes: True
+        await trio.sleep(60 + TICK + 2)
+        assert await fired(net) == []
+        assert (await session.info()).expected_next == (bob.agent_id,)
+        store.refuses = None
+        await trio.sleep(80)
+        assert (await fired(net))[0] == ("turn_within", [bob.agent_id])
 
 
 async def test_what_came_due_while_the_hub_was_down_fires_when_it_is_up(open_network: Any, make_store: Any) -> None:

@@ -14,14 +14,17 @@ from agorio import (
     AgentClient,
     InboxBlock,
     InboxFull,
+    InvalidInput,
     LimitsBlock,
     MemoryKnowledgeStore,
     Passport,
     RateBlock,
     RateLimited,
     Rule,
+    SessionMetadata,
     SessionTypes,
 )
+from agorio.actors.sessions.operations import OpenSession
 from tests.hub.network import Network, converse, settle
 
 
@@ -142,6 +145,7 @@ async def test_the_rate_is_a_bucket_on_the_hubs_clock_with_a_hint_when_to_retry(
     async with open_network() as net:
         ann, bob, _ = await trio_of(net, ann=Rule(rate=RateBlock(6, 2)))
         session = await converse(ann, bob)
+        await trio.sleep(10)  # opening has taken a token
         for text in "ab":
             await session.send(text)
         with pytest.raises(RateLimited) as caught:
@@ -154,10 +158,23 @@ async def test_the_rate_is_a_bucket_on_the_hubs_clock_with_a_hint_when_to_retry(
             await session.send("d")
 
 
+async def test_opening_counts_as_an_envelope_and_a_refused_opening_does_not(open_network: Any) -> None:
+    async with open_network() as net:
+        ann, bob, _ = await trio_of(net, ann=Rule(rate=RateBlock(6, 2)))
+        with pytest.raises(InvalidInput):
+            await ann.open("conversation", "bob", knobs={"no": "such knob"})
+        for _ in range(2):
+            await converse(ann, bob)
+        with pytest.raises(RateLimited):
+            await ann.open("conversation", "bob")
+        assert [info.open_sessions for info in net.hub.agents() if info.name == "ann"] == [2]
+
+
 async def test_changing_the_rule_is_no_way_around_the_rate(open_network: Any) -> None:
     async with open_network() as net:
         ann, bob, _ = await trio_of(net, ann=Rule(rate=RateBlock(60, 2)))
         session = await converse(ann, bob)
+        await trio.sleep(1)  # opening has taken a token
         for text in "ab":
             await session.send(text)
         for rate in (60, 59, 58):
@@ -179,6 +196,29 @@ async def test_concurrent_sessions_are_capped_and_a_closed_one_counts_no_more(op
         await converse(ann, bob)
         await net.hub.set_rule(ann.agent_id, Rule())
         await converse(ann, bob)
+
+
+async def test_silence_about_the_parent_does_not_hide_the_depth(open_network: Any) -> None:
+    """bob opens from inside his turn by a bare request, as if nobody had asked him."""
+    async with open_network() as net:
+        depths: list[int] = []
+        clients: dict[str, AgentClient] = {}
+
+        async def bob(text: str) -> str:
+            client = clients["bob"]
+            bare = OpenSession(client.agent_id, "consulting", ("cid",))
+            opened: SessionMetadata = await client.hub_client.connection.request(bare)
+            depths.append(opened.depth)
+            return "done"
+
+        ann = await net.agent("ann")
+        clients["bob"] = await net.agent("bob", bob)
+        await net.agent("cid", quiet)
+        session = await ann.open("consulting", "bob")
+        await session.ask("go on")
+        await settle()
+        assert depths == [1]
+        assert (await clients["bob"].open("consulting", "cid")).metadata.depth == 0, "outside of any turn"
 
 
 async def test_the_hub_derives_the_depth_of_a_delegation(open_network: Any) -> None:
@@ -221,11 +261,28 @@ async def test_an_agent_may_tighten_its_rule_but_not_loosen_it(open_network: Any
         for looser in (Rule(), attrs.evolve(tight, access=AccessBlock(["*"]))):
             with pytest.raises(AccessDeniedError, match="cannot loosen"):
                 await ann.set_rule(looser)
-            with pytest.raises(AccessDeniedError, match="cannot loosen"):
-                await net.hc.register(None, Passport("ann"), attach=True, rule=looser, attach_plugin=False)
         assert (await net.hub.get_rule(ann.agent_id)).inbox.max_pending == 3
         await net.hub.set_rule(ann.agent_id, Rule())
         assert [(r.version, r.by) for r in await net.audit("rule_set")] == [(2, ann.agent_id), (3, "operator")]
+
+
+async def test_attaching_with_the_rule_of_the_first_start_keeps_what_was_tightened_since(open_network: Any) -> None:
+    """A program passes the same rule at every start; the operator's tighter one must not lock it out."""
+    first = Rule(inbox=InboxBlock(5))
+    async with open_network() as net:
+        ann = await net.agent("ann", rule=first)
+        tight = await net.hub.set_rule(ann.agent_id, Rule(inbox=InboxBlock(3), access=AccessBlock(["b*"])))
+        for passed in (first, Rule()):
+            again = await net.hc.register(None, Passport("ann"), attach=True, rule=passed, attach_plugin=False)
+            assert again.agent_id == ann.agent_id
+            assert await net.hub.get_rule(ann.agent_id) == tight
+        tighter = attrs.evolve(tight, inbox=InboxBlock(2))
+        await net.hc.register(None, Passport("ann"), attach=True, rule=tighter, attach_plugin=False)
+        assert (await net.hub.get_rule(ann.agent_id)).inbox.max_pending == 2
+        attached = await net.audit("agent_attached")
+        kept = [record.get("rule_kept") for record in attached]
+        assert kept == ["access.inbound_from", "access.inbound_from", None]
+        assert [(r.version, r.by) for r in await net.audit("rule_set")] == [(2, "operator"), (3, ann.agent_id)]
 
 
 async def test_a_changed_cap_holds_at_once_and_throws_nothing_out(open_network: Any) -> None:

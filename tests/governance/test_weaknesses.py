@@ -73,6 +73,7 @@ async def test_weakness_13_rate_limits_are_stored_and_never_enforced(open_networ
     async with open_network() as net:
         ann, bob = await net.agent("ann", rule=Rule(rate=RateBlock(1))), await net.agent("bob", quiet)
         session = await converse(ann, bob)
+        await trio.sleep(60)  # opening has taken the token
         await session.send("x")
         for _ in range(19):
             with pytest.raises(RateLimited) as caught:

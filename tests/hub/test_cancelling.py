@@ -110,6 +110,7 @@ CALLS: dict[str, Callable[[Scene], Call]] = {
     "Hub.resume_agent": lambda s: partial(s.net.hub.resume_agent, s.carol.agent_id),
     "Hub.unregister_sweeper": lambda s: partial(s.net.hub.unregister_sweeper, "mine"),
     "Hub.stop_client": lambda s: partial(s.net.hub.stop_client, s.hc.name),
+    "Hub._retention_tick": lambda s: s.net.hub._retention_tick,
     "Hub._ttl_tick": lambda s: s.net.hub._ttl_tick,
     "Hub._expectation_tick": lambda s: s.net.hub._expectation_tick,
     "AuditLog.get": lambda s: partial(s.net.hub.audit_log.get, 1),

@@ -379,6 +379,7 @@ async def test_a_refused_send_costs_no_token_and_a_limited_one_no_slot(open_netw
         alice = await net.agent("alice", rule=Rule(rate=RateBlock(60, burst=2)))
         bob = await net.agent("bob", rule=capped(1))
         session = await converse(alice, bob)
+        await settle(1)  # opening has taken a token
         await session.send("one")
         for _ in range(5):
             with pytest.raises(InboxFull):

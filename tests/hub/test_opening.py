@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -75,6 +76,109 @@ async def test_a_block_closed_from_inside_refuses_from_then_on() -> None:
         await hub.close()
 
 
+@asynccontextmanager
+async def opened(form: str, store: KnowledgeStore) -> AsyncIterator[Hub]:
+    """A hub in one of the three forms, for a body that closes it."""
+    if form == "block":
+        async with Hub.open(store) as hub:
+            yield hub
+    elif form == "by hand":
+        yield await Hub.open(store)
+    else:
+        async with trio.open_nursery() as nursery:
+            yield await nursery.start(Hub.serve, store)
+
+
+async def slow_turn(hub: Hub) -> str:
+    """Begin a turn of two seconds; the session's id."""
+    hc = HubClient(LocalLink(hub), hub=hub, grace=10)
+    alice = await hc.register(None, Passport("alice"), attach_plugin=False)
+    await hc.register(slow_agent, Passport("bob"))
+    session = await alice.open("consulting", "bob")
+    await session.send("one")
+    await trio.sleep(1)
+    return session.session_id
+
+
+async def check_answered(store: KnowledgeStore, session_id: str) -> None:
+    async with Hub.open(store) as again:
+        assert [e.text for e in await again.read_wal(session_id) if e.text] == ["one", "re: one"]
+        assert (await again.get_session(session_id)).state == "closed"
+
+
+@pytest.mark.parametrize("form", ["block", "by hand", "serve"])
+async def test_closing_returns_when_all_is_drained_and_the_store_is_free(make_store: MakeStore, form: str) -> None:
+    store = make_store()
+    async with opened(form, store) as hub:
+        session_id = await slow_turn(hub)
+        await hub.close()
+        await check_answered(store, session_id)
+        await hub.close()
+
+
+@pytest.mark.parametrize("form", ["block", "serve"])
+async def test_whoever_closes_waits_for_the_same_end(make_store: MakeStore, form: str) -> None:
+    store, ends = make_store(), []
+
+    async def closing(hub: Hub, patience: float) -> None:
+        with trio.move_on_after(patience) as scope:
+            await hub.close()
+        ends.append((trio.current_time(), scope.cancelled_caught))
+
+    async with opened(form, store) as hub:
+        session_id = await slow_turn(hub)
+        begun = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(closing, hub, 0.25)  # it gives up, the hub does not
+            nursery.start_soon(closing, hub, 60)
+            nursery.start_soon(closing, hub, 60)
+        assert ends[0] == (begun + 0.25, True)
+        assert ends[1] == ends[2] == (trio.current_time(), False)
+        assert trio.current_time() >= begun + 1
+        await check_answered(store, session_id)
+
+
+@pytest.mark.parametrize("form", ["block", "serve"])
+async def test_a_turn_that_closes_its_own_hub_is_not_made_to_wait_for_itself(make_store: MakeStore, form: str) -> None:
+    store = make_store()
+    async with opened(form, store) as hub:
+        begun = trio.current_time()
+
+        async def bob(text: str) -> str:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(hub.close)
+            return f"re: {text}"
+
+        hc = HubClient(LocalLink(hub), hub=hub)
+        alice = await hc.register(None, Passport("alice"), attach_plugin=False)
+        await hc.register(bob, Passport("bob"))
+        session = await alice.open("consulting", "bob")
+        await session.send("one")
+        await hub.close()
+        assert trio.current_time() < begun + 1  # no grace has run out
+        await check_answered(store, session.session_id)
+
+
+async def test_a_cancelled_caller_leaves_a_serving_hub_to_its_end(make_store: MakeStore) -> None:
+    store = make_store()
+    async with trio.open_nursery() as nursery:
+        hub: Hub = await nursery.start(Hub.serve, store)
+        session_id = await slow_turn(hub)
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await hub.close()
+        assert scope.cancelled_caught
+        with pytest.raises(HubClosedError):
+            hub.health()
+    await check_answered(store, session_id)
+
+
+async def test_closing_what_was_never_opened_is_no_wait() -> None:
+    hub = Hub(MemoryKnowledgeStore())
+    await hub.close()
+    assert hub.is_closed
+
+
 async def test_an_opening_is_used_once() -> None:
     opening = Hub.open(MemoryKnowledgeStore())
     async with opening:
@@ -102,6 +206,32 @@ async def test_by_hand_inside_a_later_nursery() -> None:
         with pytest.raises(RuntimeError, match="close those first"):
             await hub.close()
     await hub.close()
+    assert hub.is_closed
+
+
+@pytest.mark.parametrize("scope", [partial(trio.fail_after, 5), partial(trio.CancelScope, shield=True)])
+async def test_by_hand_inside_a_later_scope(make_store: MakeStore, scope: Callable[[], Any]) -> None:
+    store = make_store()
+    hub = await Hub.open(store)
+    session_id = await slow_turn(hub)
+    with scope(), pytest.raises(RuntimeError, match="needs neither a shield nor a timeout"):
+        await hub.close()
+    assert hub.health().status == "ok"
+    await hub.close()
+    await check_answered(store, session_id)
+
+
+async def test_by_hand_out_of_the_scope_of_the_opening(make_store: MakeStore) -> None:
+    store, outer = make_store(), trio.CancelScope()
+    with outer:
+        with trio.fail_after(5):
+            hub = await Hub.open(store)
+            try:
+                await trio.sleep(1)
+            finally:
+                await hub.close()
+        async with Hub.open(store) as again:
+            assert again.health().status == "ok"
     assert hub.is_closed
 
 
@@ -183,6 +313,7 @@ def closed_calls(hub: Hub) -> dict[str, Callable[[], Any]]:
         "budget": partial(hub.budget, "x"),
         "park_agent": partial(hub.park_agent, "x"),
         "resume_agent": partial(hub.resume_agent, "x"),
+        "_retention_tick": hub._retention_tick,
         "_ttl_tick": hub._ttl_tick,
         "_expectation_tick": hub._expectation_tick,
         "accept_link": partial(hub.accept_link, None),  # type: ignore[arg-type]
@@ -197,7 +328,7 @@ def test_every_public_method_is_known_to_the_next_test() -> None:
     hub = Hub(MemoryKnowledgeStore())
     public = {name for name in dir(Hub) if not name.startswith("_")}
     known = {*closed_calls(hub), *ALSO_AFTER_CLOSING}
-    assert public | {"_ttl_tick", "_expectation_tick"} == known
+    assert public | {"_ttl_tick", "_expectation_tick", "_retention_tick"} == known
 
 
 async def test_a_closed_hub_refuses_every_call_with_one_clear_error(make_store: MakeStore) -> None:
@@ -215,6 +346,13 @@ async def test_a_closed_hub_refuses_every_call_with_one_clear_error(make_store: 
             await refused()
     with pytest.raises((HubClosedError, LinkError)):
         await HubClient(LocalLink(hub), hub=hub).register(None, Passport("carol"), attach_plugin=False)
+    log = hub.audit_log
+    for read in (log.read_all, log.read, log.tail, log.verify, partial(log.get, 1)):
+        with pytest.raises(HubClosedError, match=r"Hub\.open"):
+            await read()
+    with pytest.raises(HubClosedError):
+        log.subscribe()
+    assert log.anchor.sequence > 0
     await hub.stop_client("client-0")
     await hub.close()
 

@@ -252,7 +252,7 @@ class HubMachine(TrioStateMachine):
         if not hasattr(self, "hub"):
             return
         for entry in self.hub._open_services().directory:
-            assert entry.inbox.pending == entry.inbox.desk.counted()
+            assert entry.inbox.pending == entry.inbox.desk.counted() + entry.inbox.unread
             sessions = self.hub._open_services().sessions
             live = [one for one in sessions.everything() if not one.is_terminal]
             assert entry.open_sessions == sum(one.participants[0] == entry.agent_id for one in live)

@@ -8,13 +8,15 @@ import pytest
 import trio
 
 from agorio.actors.agents.hub_client import HubClient
-from agorio.actors.sessions.identity import Passport
+from agorio.actors.sessions.identity import Passport, Resume
 from agorio.actors.sessions.rule import InboxBlock, Rule
 from agorio.hub.hub import Hub
+from agorio.hub.stores.memory import MemoryKnowledgeStore
 from agorio.mailbox.errors import ProtocolError, StoreError
 from agorio.testing import FaultyStore, check_invariants, check_now, open_test_hub
 from agorio.testing.world import WorldClock
 from agorio.transports.local import LocalLink
+from tests.websocket.memory import eventually, open_memory_link
 
 
 async def silent(*messages: Any) -> str:
@@ -95,3 +97,19 @@ async def test_nobody_is_left_waiting_when_the_store_refuses_the_end_of_a_handsh
 async def _opens_in_vain(ann: Any) -> None:
     with pytest.raises(ProtocolError, match="invite_timeout"):
         await ann.open("conversation", "bob")
+
+
+async def test_a_connection_that_is_made_again_brings_no_old_rule_back() -> None:
+    async with Hub.open(MemoryKnowledgeStore()) as hub, open_memory_link(hub) as link, HubClient(link) as client:
+        first = Rule(inbox=InboxBlock(max_pending=5))
+        ann = await client.register(silent, Passport("ann"), Resume(["tea"]), rule=first)
+        tighter = Rule(inbox=InboxBlock(max_pending=2))
+        looser = Rule(inbox=InboxBlock(max_pending=9))
+        for changed in (tighter, looser):
+            await hub.set_rule(ann.agent_id, changed)
+            await hub.set_resume(ann.agent_id, Resume(["coffee"]))
+            await link.cut()
+            await eventually(lambda: not client.is_connected)
+            await eventually(lambda: client.is_connected)
+            assert (await hub.get_rule(ann.agent_id)).inbox == changed.inbox
+            assert (await hub.get_resume(ann.agent_id)).claimed_capabilities == ("coffee",)

@@ -163,3 +163,31 @@ async def test_a_full_disk_fails_the_send_and_the_hub_stays_up(path: Path) -> No
         await session.send("after")
         texts = [envelope.text for envelope in await hub.read_wal(session.session_id) if envelope.text]
         assert texts == ["before", "after"]
+
+
+async def test_a_slow_disk_delays_only_those_who_wait_for_it(path: Path) -> None:
+    disk = Disk()
+    async with hub_on(DiskKnowledgeStore(path, connect=disk.connect)) as (hub, hc):
+        inbox, accepted = Inbox(), list[str]()
+        inbox.wanted = 1
+        await hc.register(echo, Passport("bob"), handler=inbox.handle)
+        alice = await agent(hc, "alice")
+        session = await alice.open("conversation", "bob")
+        await session.send("before")
+        await inbox.arrived.wait()
+
+        async def send() -> None:
+            await session.send("slow")
+            accepted.append("slow")
+
+        async with trio.open_nursery() as nursery:
+            disk.hold.clear()
+            nursery.start_soon(send)
+            await trio.to_thread.run_sync(disk.held.wait)
+            assert len(await hub.read_wal(session.session_id)) > 0, "readers go on"
+            assert (await hub.get_session(session.session_id)).state == "active"
+            assert hub.health().status == "ok"
+            assert inbox.texts == ["before"], "nothing is delivered that is not durable"
+            assert accepted == []
+            disk.hold.set()
+        assert accepted == ["slow"]

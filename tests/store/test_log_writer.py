@@ -218,6 +218,7 @@ async def test_what_gathers_behind_a_begun_commit_is_one_batch(autojump_clock: M
         writer.put_lazily("cursor/a", lambda: b"1")
         await trio.sleep(2 * LAZY_DELAY)
         assert (len(medium.begun), outcomes) == (1, [])
+        assert writer.statistics()["queued"] == 5, "what is under way counts"
         medium.end()
         await writer.flush()
         assert outcomes == [None] * 5

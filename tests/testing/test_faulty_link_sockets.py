@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
 import trio
 
 from agorio import Hub, HubClient, Limits, MemoryKnowledgeStore, Passport, WsLink, serve_ws
-from agorio.testing import EchoAgent, FaultyLink, ScriptedAgent, wait_until
+from agorio.actors.sessions.wire import WIRE
+from agorio.testing import EchoAgent, FaultyLink, ScriptedAgent, check_link, wait_until
 from agorio.transports.reconnect import Reconnect
+from agorio.transports.websocket_server import serve_links
 
 # Real sockets need the system's time; nothing here waits for a deadline unless something is broken.
 AT_MOST = 30
 SOON = Reconnect(initial=0.01, max_delay=0.05)
+
+
+@pytest.mark.parametrize("wrap", [lambda link: link, FaultyLink])
+async def test_a_websocket_link_keeps_the_promises_of_a_link(wrap: Any) -> None:
+    @asynccontextmanager
+    async def make(host: Any) -> AsyncIterator[Any]:
+        async with serve_links(host, WIRE, "127.0.0.1", 0) as server:
+            yield wrap(WsLink(f"ws://127.0.0.1:{server.port}"))
+
+    with trio.fail_after(AT_MOST):
+        await check_link(make)
 
 
 async def test_a_delayed_link_says_everything_in_order() -> None:

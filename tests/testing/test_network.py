@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trio
 
-from agorio import EV_TEXT, ProtocolError, Resume, Rule
+from agorio import EV_TEXT, MemoryKnowledgeStore, ProtocolError, Resume, Rule
 from agorio.testing import EchoAgent, MockClock, ScriptedAgent, ScriptExhausted, open_test_hub
 
 
@@ -117,6 +117,24 @@ async def test_a_failure_shows_which_script_ran_out() -> None:
             await session.send("hi")
             await ann.wait_for_session_event(session.session_id, lambda e: e.event_type == EV_TEXT and e.text != "hi")
     assert "script: 'bob' was asked" in failure.value.__notes__[0]
+
+
+class Stuck(MemoryKnowledgeStore):
+    async def close(self) -> None:
+        await super().close()
+        raise OSError("the disk is gone")
+
+
+async def test_where_the_hub_fails_too_both_are_told() -> None:
+    with pytest.raises(ExceptionGroup) as failure:
+        async with open_test_hub(Stuck()):
+            _ = 1 / 0
+    assert failure.group_contains(ZeroDivisionError)
+    assert failure.group_contains(OSError, match="the disk is gone")
+    with pytest.raises((ExceptionGroup, OSError)) as alone:
+        async with open_test_hub(Stuck()):
+            await trio.lowlevel.checkpoint()
+    assert "the disk is gone" in str(alone.value) or alone.group_contains(OSError)
 
 
 async def test_an_end_that_does_not_come() -> None:

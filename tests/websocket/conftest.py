@@ -1,4 +1,4 @@
-"""Tests over in-memory streams run under the virtual clock; those over sockets, in `test_sockets.py`, do not."""
+"""Tests over in-memory streams run under the virtual clock; those over sockets, in `test_sockets*.py`, do not."""
 
 from __future__ import annotations
 
@@ -24,5 +24,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Sockets wait for the system, which knows no virtual time."""
     for item in items:
         is_async = inspect.iscoroutinefunction(getattr(item, "obj", None))
-        if item.path.parent == HERE and item.path.stem != "test_sockets" and is_async:
+        if item.path.parent == HERE and not item.path.stem.startswith("test_sockets") and is_async:
             item.add_marker(pytest.mark.trio(run=run_in_virtual_time))

@@ -31,7 +31,7 @@ KNOWN = {
     "participants": ("alice", "bob", "eve-0", "eve-1"),
     "skill_md": ("---\nname: x\n---\ny", "---\n- ["),
 }
-NASTY = (
+NASTY: tuple[Any, ...] = (
     None,
     True,
     -1,
@@ -128,8 +128,8 @@ def frames(draw: st.DrawFn) -> dict[str, Any]:
     """A frame of any kind, of either side; calls are half of them, sends a quarter."""
     kind = draw(st.integers(0, 3))
     if kind == 0:
-        return draw(value(DEFS["SendWire"]))  # type: ignore[no-any-return]
-    return draw(value(DEFS["Frame"]) if kind == 1 else requests())  # type: ignore[no-any-return]
+        return draw(value(DEFS["SendWire"]))
+    return draw(value(DEFS["Frame"]) if kind == 1 else requests())
 
 
 @st.composite

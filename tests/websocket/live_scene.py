@@ -14,8 +14,22 @@ from typing import Any
 import attrs
 import trio
 
-from agorio import Hub, HubClient, Limits, MemoryKnowledgeStore, Passport, Session, WsLink, serve_ws
+from agorio import (
+    AgentClient,
+    AuthRegistry,
+    Hub,
+    HubClient,
+    Limits,
+    MemoryKnowledgeStore,
+    NoAuth,
+    Passport,
+    Session,
+    WsLink,
+    serve_ws,
+)
 from agorio.actors.runtime.events import ActorCrash
+from agorio.actors.sessions.credentials import HmacCredentials
+from agorio.hub.auth_hmac import HmacAuth
 from agorio.hub.connections import Connection, ConnectionActor
 from agorio.transports.guarded_stream import GuardedStream
 from agorio.transports.websocket_server import WebsocketEndpoint, WebsocketServer
@@ -143,11 +157,13 @@ class Scene:
                 peers.append(peer)
                 await peer.begin(opening)
                 nursery.start_soon(peer.listen)
-            for step in play.steps:
-                await peers[step.peer].act(step.act, step.data)
-            await self.is_well()
-            for peer in peers:
-                await trio.aclose_forcefully(peer.stream)
+            try:
+                for step in play.steps:
+                    await peers[step.peer].act(step.act, step.data)
+                await self.is_well()
+            finally:
+                for peer in peers:
+                    await trio.aclose_forcefully(peer.stream)
             nursery.cancel_scope.cancel()
         await self.is_quiet()
 
@@ -155,10 +171,12 @@ class Scene:
         """Bytes from somebody who has agreed on nothing."""
         self.plays += 1
         stream = await trio.open_tcp_stream("127.0.0.1", self.server.port)
-        with suppress(trio.BrokenResourceError):
-            await stream.send_all(data)
-        await self.is_well()
-        await trio.aclose_forcefully(stream)
+        try:
+            with suppress(trio.BrokenResourceError):
+                await stream.send_all(data)
+            await self.is_well()
+        finally:
+            await trio.aclose_forcefully(stream)
         await self.is_quiet()
 
     async def is_well(self) -> None:
@@ -185,6 +203,14 @@ async def shout(message: str) -> str:
     return message.upper()
 
 
+# The honest agents prove who they are, so that nobody else can: anybody may be eve.
+SECRETS = {"alice": "s-alice", "bob": "s-bob"}
+
+
+async def join(hc: HubClient, name: str, **options: Any) -> AgentClient:
+    return await hc.register(shout, Passport(name), credentials=HmacCredentials(SECRETS[name]), **options)
+
+
 @asynccontextmanager
 async def open_scene(**limits: Any) -> AsyncIterator[Scene]:
     """A hub on a socket of 127.0.0.1."""
@@ -198,12 +224,11 @@ async def open_scene(**limits: Any) -> AsyncIterator[Scene]:
     logger.addHandler(errors)
     try:
         async with (
-            Hub.open(MemoryKnowledgeStore(), on_event=happened) as hub,
+            Hub.open(MemoryKnowledgeStore(), auth=AuthRegistry(NoAuth(), HmacAuth(SECRETS)), on_event=happened) as hub,
             serve_ws(hub, limits=Limits(**limits)) as server,
             HubClient(WsLink(f"ws://127.0.0.1:{server.port}")) as hc,
         ):
-            alice = await hc.register(shout, Passport("alice"), attach_plugin=False)
-            bob = await hc.register(shout, Passport("bob"))
+            alice, bob = await join(hc, "alice", attach_plugin=False), await join(hc, "bob")
             session = await alice.open("conversation", "bob")
             ids = {ALICE: alice.agent_id, BOB: bob.agent_id, SESSION: session.session_id}
             yield Scene(hub, server, session, errors, crashes, {**ids, OWN: "nobody", OWN_SESSION: "none"})
@@ -214,6 +239,9 @@ async def open_scene(**limits: Any) -> AsyncIterator[Scene]:
 def drive(attack: Callable[[Callable[[Any], None]], None], act: str) -> Scene:
     """Run a Hypothesis test against one scene for all its examples; Hypothesis is in a thread, the hub is in trio."""
 
+    kinds = (Connection, ConnectionActor, WebsocketEndpoint, GuardedStream)
+    before = living(*kinds)  # a test that has failed keeps what it had
+
     async def main() -> Scene:
         async with open_scene() as scene:
 
@@ -222,7 +250,7 @@ def drive(attack: Callable[[Callable[[Any], None]], None], act: str) -> Scene:
 
             await trio.to_thread.run_sync(attack, one)
             await scene.is_well()
-            scene.left = living(Connection, ConnectionActor, WebsocketEndpoint, GuardedStream)
+            scene.left = living(*kinds) - before
             scene.tasks = trio.lowlevel.current_statistics().tasks_living
             return scene
 

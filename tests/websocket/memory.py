@@ -25,6 +25,7 @@ class MemoryWsLink(WsLink):
         super().__init__(URL, **options)
         self.server: WebsocketServer | None = None
         self.opened = 0
+        self.mute_after: int | None = None
         self._nursery = nursery
         self._streams: list[Any] = []
 
@@ -35,6 +36,8 @@ class MemoryWsLink(WsLink):
             raise ConnectionRefusedError("nobody listens")
         near, far = memory_stream_pair()
         self._streams.append((near, far))
+        if self.mute_after is not None:
+            far.send_stream.send_all_hook = _Mute(self.mute_after, far.send_stream.send_all_hook)
         self.opened += 1
         self._nursery.start_soon(self.server.handle, far)
         return near
@@ -56,6 +59,20 @@ class MemoryWsLink(WsLink):
         """What the hub says on open connections does not arrive any more."""
         for _, far in self._streams:
             far.send_stream.send_all_hook = trio.sleep_forever
+
+
+class _Mute:
+    """Lets so many writes pass; what is said after them does not arrive."""
+
+    def __init__(self, left: int, carry: Any) -> None:
+        self._left = left
+        self._carry = carry
+
+    async def __call__(self) -> None:
+        self._left -= 1
+        if self._left < 0:
+            await trio.sleep_forever()
+        await self._carry()
 
 
 @asynccontextmanager

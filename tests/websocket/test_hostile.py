@@ -305,6 +305,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "actor_call": {"message": 1},
     "actor_ask": {"name": "alice", "message": 1},
     "actor_send": {"name": "alice", "message": 1},
+    "identity_lost": {"code": "superseded", "message": "x"},
 }
 # Nobody needs an identity to get one, or to take back a question.
 GRANTED = {"register", "auth_challenge", "cancel_request"}
@@ -417,4 +418,17 @@ async def test_a_message_of_many_frames_leaves_everybody_else_their_turn() -> No
         answer = await peer.until(b'"nonce":300}')
         # Answers are written while later frames of the same message still wait.
         assert answer.count(b'[{"kind":"pong"') > 1
+        await stage.check()
+
+
+async def test_a_registration_that_is_taken_back_half_way_is_whole() -> None:
+    """It hears what came of it: an identity that nobody holds would have its name taken for good."""
+    async with scene() as stage:
+        peer = await stage.greeted()
+        register = {"kind": "request", "request_id": 1, "op": "register", "params": {"passport": {"name": "mallory"}}}
+        cancel = {"kind": "request", "request_id": 2, "op": "cancel_request", "params": {"request_id": 1}}
+        await peer.say(text(register, cancel))
+        assert b'"Registered"' in await peer.until(b'"Registered"')
+        (mallory,) = [info for info in stage.hub.agents() if info.name == "mallory"]
+        assert mallory.connected
         await stage.check()

@@ -47,6 +47,10 @@ class AdapterRegistry:
             raise NotFoundError(f"no session type {wanted} is registered; there are: {known}", type=session_type)
         return adapter
 
+    def find(self, session_type: str, version: int) -> SessionAdapter | None:
+        """The adapter of exactly this version, if there is one."""
+        return self._adapters.get((session_type, version))
+
     def __contains__(self, session_type: object) -> bool:
         return any(name == session_type for name, _ in self._adapters)
 
@@ -57,8 +61,19 @@ class AdapterRegistry:
         return len(self._adapters)
 
 
-def default_adapters(graphs: GraphRegistry | None = None) -> AdapterRegistry:
-    """A new registry with `conversation`, `consulting`, `discussion` and `workflow`."""
-    return AdapterRegistry(
-        [ConversationAdapter(), ConsultingAdapter(), DiscussionAdapter(), WorkflowAdapter(graphs)],
-    )
+def default_adapters(graphs: GraphRegistry | None = None, more: Iterable[SessionAdapter] = ()) -> AdapterRegistry:
+    """A new registry with `conversation`, `consulting`, `discussion`, `workflow`, and `more`.
+
+    One of `more` takes the place of the built-in one of its type and version. `graphs` knows the conditions and targets
+    of the built-in `workflow`. Raises `InvalidInput`.
+    """
+    if graphs is not None and not isinstance(graphs, GraphRegistry):
+        raise InvalidInput(f"graphs={graphs!r:.80} must be a GraphRegistry(YourCondition, YourTarget)", field="graphs")
+    registry = AdapterRegistry(more)
+    workflow = WorkflowAdapter(graphs)
+    for built_in in (ConversationAdapter(), ConsultingAdapter(), DiscussionAdapter(), workflow):
+        if registry.find(built_in.manifest.type, built_in.manifest.version) is None:
+            registry.register(built_in)
+    if graphs is not None and registry.find(workflow.manifest.type, workflow.manifest.version) is not workflow:
+        raise InvalidInput("graphs= is for the built-in workflow; give it to your WorkflowAdapter", field="graphs")
+    return registry

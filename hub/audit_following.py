@@ -1,7 +1,7 @@
-"""Functions that are called with audit records: each a supervised actor that reads the log at its own pace.
+"""Following the audit log live: an iterator over its records, or a function that an actor calls with each.
 
-The log is its buffer, so a slow one misses nothing and costs the hub nothing. A failure is logged and goes no further:
-a restart would be a record of its own, on which the function would fail again.
+The log is the buffer of both, so a slow one misses nothing and costs the hub nothing. A function's failure is logged
+and goes no further: a restart would be a record of its own, on which the function would fail again.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
+import trio
 
 from ..actors.runtime.actor import Actor, Context
 from ..actors.runtime.child import Child
@@ -19,11 +20,48 @@ from ..actors.runtime.supervisor import Supervisor
 from ..mailbox.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from .audit import AuditTail
+    from .audit import AuditLog, AuditRecord, Filter
 
 Note: TypeAlias = Callable[[Any], Awaitable[Any] | None]
 
 _log = logging.getLogger("agorio.hub")
+
+
+class AuditTail:
+    """Records as they become durable: an async iterator, and a block that ends it."""
+
+    def __init__(self, log: AuditLog, after: int, wanted: Filter) -> None:
+        self._log = log
+        self._wanted = wanted
+        self._after = after
+        self._page: list[tuple[int, AuditRecord]] = []
+        self._is_over = False
+        self.sequence = after
+
+    def __aiter__(self) -> AuditTail:
+        return self
+
+    async def __anext__(self) -> AuditRecord:
+        """The next record. If cancelled: it comes with the next call."""
+        if not self._page and not self._is_over:
+            page, self._after = await self._log.next_page(self._after, self._wanted)
+            self._page = page[::-1]
+        if not self._page or self._is_over:
+            self._is_over = True
+            raise StopAsyncIteration
+        self.sequence, record = self._page.pop()
+        return record
+
+    async def __aenter__(self) -> AuditTail:
+        """Begin. If cancelled: not begun."""
+        await trio.lowlevel.checkpoint()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """End. If cancelled: ended."""
+        self._is_over = True
+        self._page.clear()
+        await trio.lowlevel.cancel_shielded_checkpoint()
 
 
 @attrs.define(eq=False)
