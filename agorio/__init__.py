@@ -105,8 +105,9 @@ from .actors.sessions.metadata import (
 )
 from .actors.sessions.rule import AccessBlock, InboxBlock, LimitsBlock, RateBlock, Rule, SessionTypes
 from .actors.sessions.tasks import Checkpoint, TaskMetadata, TaskSpec, TaskState
-from .hub.audit import AuditLog, AuditRecord, AuditTail
+from .hub.audit import AuditLog, AuditRecord
 from .hub.audit_chain import AuditAnchor, AuditVerdict
+from .hub.audit_following import AuditSubscription, AuditTail
 from .hub.auth import AuthAdapter, AuthRegistry, NoAuth
 from .hub.auth_hmac import HmacAuth
 from .hub.auth_jwt import JwtAuth
@@ -330,6 +331,7 @@ __all__ = [
     "AuditAnchor",
     "AuditLog",
     "AuditRecord",
+    "AuditSubscription",
     "AuditTail",
     "AuditVerdict",
     "AuthAdapter",

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, overload
 
 import attrs
 import msgspec
 import trio
 
+from ..actors.runtime.supervisor import Supervisor
 from ..mailbox.clock import Clock, iso
 from ..mailbox.codec import encode_exactly
 from ..mailbox.errors import AgorioError, HubClosedError, InvalidInput, StoreError
 from ..mailbox.frozen import FrozenDict, freeze
 from .audit_chain import AuditAnchor, AuditVerdict, Chain, anchor_from_bytes, anchor_to_bytes
+from .audit_following import AuditSubscription, AuditTail, Note, start_calling
 from .log_writer import LogWriter
 from .stores.protocol import Append, Put
 from .stores.protocol import Record as Stored
@@ -82,6 +84,8 @@ class AuditLog:
         self.unreadable: dict[int, str] = {}
         self.total_records = 0
         self.total_lost = 0
+        self.group: Supervisor | None = None
+        self._callbacks = 0
 
     # Opening and closing.
 
@@ -263,39 +267,66 @@ class AuditLog:
                 _log.warning("audit: record %d is unreadable: %s", stored.sequence, exc)
             return None
 
-    async def tail(self, count: int = 20) -> list[AuditRecord]:
-        """The newest records, oldest of them first. If cancelled: nothing has changed."""
+    async def tail(self, count: int = 20, *, n: int | None = None, limit: int | None = None) -> list[AuditRecord]:
+        """The newest records, oldest of them first; `n` and `limit` are `count`. If cancelled: nothing has changed."""
+        count = next((given for given in (n, limit) if given is not None), count)
         await self._flush()
         last = await self._writer.store.last(STREAM)
         return [record for _, record in await self.read(after=max(0, last - max(0, count)), limit=count)]
 
+    @overload
     def subscribe(
         self,
-        *callbacks: object,
+        callback: None = None,
+        *,
         after: int | None = None,
         kind: str | Collection[str] | None = None,
         agent_id: str | None = None,
         session_id: str | None = None,
-    ) -> AuditTail:
+    ) -> AuditTail: ...
+
+    @overload
+    def subscribe(
+        self,
+        callback: Note,
+        *,
+        after: int | None = None,
+        kind: str | Collection[str] | None = None,
+        agent_id: str | None = None,
+        session_id: str | None = None,
+    ) -> AuditSubscription: ...
+
+    def subscribe(
+        self,
+        callback: Note | None = None,
+        *,
+        after: int | None = None,
+        kind: str | Collection[str] | None = None,
+        agent_id: str | None = None,
+        session_id: str | None = None,
+    ) -> AuditTail | AuditSubscription:
         """The records from now on, or after a sequence, as they become durable, until the hub closes.
 
-        `async for record in hub.audit_log.subscribe(kind="denied")`, or as a block: `async with ... as records`. Raises
+        `async for record in hub.audit_log.subscribe(kind="denied")`, or as a block: `async with ... as records`. With a
+        `callback(record)`, async or quick, that is called with each instead; the result's `cancel()` ends it. Raises
         `HubClosedError`.
         """
         self._check_open()
-        if callbacks:
-            raise InvalidInput(
-                "audit_log.subscribe takes no callback: `async for record in hub.audit_log.subscribe(): ...`; "
-                "`hub.subscribe(callback)` is called with events",
-                field="callbacks",
-            )
         start = self.anchor.sequence if after is None else after
-        return AuditTail(self, start, _filter(kind, agent_id, session_id))
+        tail = AuditTail(self, start, _filter(kind, agent_id, session_id))
+        if callback is None:
+            return tail
+        assert self.group is not None, "the log belongs to an open hub"
+        self._callbacks += 1
+        return start_calling(self.group, tail, callback, self._callbacks)
 
     follow = subscribe
 
-    async def _next_page(self, after: int, wanted: Filter) -> tuple[list[tuple[int, AuditRecord]], int]:
-        """The next records that fit, waiting for them; an empty page once the log has closed."""
+    async def next_page(self, after: int, wanted: Filter) -> tuple[list[tuple[int, AuditRecord]], int]:
+        """The next records that fit, waiting for them; an empty page once the log has closed.
+
+        If cancelled: nothing has changed.
+        """
         while True:
             if after < self.anchor.sequence:
                 page, after = await self._scan(after, PAGE, wanted)
@@ -319,43 +350,6 @@ class AuditLog:
         chain = Chain(expected=anchor)
         await self._feed(chain)
         return chain.verdict()
-
-
-class AuditTail:
-    """Records as they become durable: an async iterator, and a block that ends it."""
-
-    def __init__(self, log: AuditLog, after: int, wanted: Filter) -> None:
-        self._log = log
-        self._wanted = wanted
-        self._after = after
-        self._page: list[tuple[int, AuditRecord]] = []
-        self._is_over = False
-        self.sequence = after
-
-    def __aiter__(self) -> AuditTail:
-        return self
-
-    async def __anext__(self) -> AuditRecord:
-        """The next record. If cancelled: it comes with the next call."""
-        if not self._page and not self._is_over:
-            page, self._after = await self._log._next_page(self._after, self._wanted)
-            self._page = page[::-1]
-        if not self._page or self._is_over:
-            self._is_over = True
-            raise StopAsyncIteration
-        self.sequence, record = self._page.pop()
-        return record
-
-    async def __aenter__(self) -> AuditTail:
-        """Begin. If cancelled: not begun."""
-        await trio.lowlevel.checkpoint()
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        """End. If cancelled: ended."""
-        self._is_over = True
-        self._page.clear()
-        await trio.lowlevel.cancel_shielded_checkpoint()
 
 
 def _decoded(body: bytes) -> AuditRecord:

@@ -235,7 +235,7 @@ class Hub(Readable, Operated, Extensible):
 
     def _take_up(self, services: Services, top: Supervisor) -> None:
         self._top = top
-        services.listeners.group = top.group(LISTENERS)
+        services.listeners.group = services.audit.group = top.group(LISTENERS)
         services.registry.agents = top.group("agents")
         services.registry.ask = top.ref("registry").ask
 

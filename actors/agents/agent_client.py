@@ -38,7 +38,7 @@ from .delegation import CONSULTING, awaiting
 from .handler import default_handler
 from .inbound import Handler
 from .observing import Observation, observe
-from .session import Session
+from .session import Session, Who, ids_of
 from .task_owner import TaskOwner
 from .turn_context import turn_of
 from .views import ViewPolicy
@@ -144,7 +144,7 @@ class AgentClient(TaskOwner):
     async def open(
         self,
         type: str = "conversation",
-        target: str | Iterable[str] = (),
+        target: Who | Iterable[Who] = (),
         *,
         knobs: Mapping[str, Any] | None = None,
         ttl: str | float | None = None,
@@ -155,7 +155,7 @@ class AgentClient(TaskOwner):
         version: int | None = None,
         invite_ack_timeout: float | None = None,
     ) -> Session:
-        """Open a session with `target`, a name or id or several, and return once it is active.
+        """Open a session with `target`, a name, an id or a client, or several, and return once it is active.
 
         Inside a turn the session is opened on behalf of the envelope in hand, so the hub knows how deep it nests.
 
@@ -165,7 +165,7 @@ class AgentClient(TaskOwner):
         operation = OpenSession(
             self.agent_id,
             type,
-            (target,) if isinstance(target, str) else tuple(target),
+            ids_of(target),
             version=version,
             knobs=_knobs(knobs or {}),
             ttl=ttl,

@@ -78,8 +78,16 @@ async def _take_turn(envelope: Envelope, client: AgentClient) -> None:
             return
         await _reply(envelope, client, Session(client, metadata))
     except SessionClosedError as error:
-        if error.details.get("session_id", envelope.session_id) != envelope.session_id:
+        if not await _is_over(error, envelope, client):
             raise  # another session of the agent's own making: that is a failure of its turn
+
+
+async def _is_over(error: SessionClosedError, envelope: Envelope, client: AgentClient) -> bool:
+    """Whether the error tells of the end of the turn's own session; one that does not say of which is looked up."""
+    ended = error.details.get("session_id")
+    if ended is None:
+        return (await client.hub_client.get_session(envelope.session_id)).is_terminal()
+    return bool(ended == envelope.session_id)
 
 
 async def _is_answered(envelope: Envelope, client: AgentClient) -> bool:

@@ -31,7 +31,7 @@ from ..sessions.operations import Unregister
 from ..sessions.rule import Rule
 from .agent_client import AgentClient
 from .connection import Connection
-from .directory import DirectoryCalls
+from .control import ControlCalls
 from .hosting import ClientHost, host_of, start_group, stop_group
 from .human import HumanClient, Person
 from .inbound import Handler, Inbound
@@ -60,7 +60,7 @@ class HubClientStatistics:
     """Whether the connection has ended."""
 
 
-class HubClient(DirectoryCalls):
+class HubClient(ControlCalls):
     """A registration broker: one per process is enough, whatever the number of agents.
 
     `link` makes the connection (`LocalLink(hub)`, `WsLink(url)`) or is a `LinkClient` itself. `request_timeout` bounds
@@ -198,7 +198,7 @@ class HubClient(DirectoryCalls):
     async def register(
         self,
         agent: Any = None,
-        passport: Passport | None = None,
+        passport: Passport | Mapping[str, Any] | str | None = None,
         resume: Resume | None = None,
         *,
         skill_md: str | None = None,
@@ -212,11 +212,11 @@ class HubClient(DirectoryCalls):
     ) -> AgentClient:
         """Register an agent, or take up its stored identity with `attach=True`.
 
-        Without a passport its own name is taken. `handler` handles its mail from the first delivery on; without one
-        `attach_plugin` says whether the default handler does, or nothing. `concurrency` is how many turns it may have
-        in hand at once, never two of one session. `view` is the view through which it sees its sessions.
-        `credentials` prove who it is: an `AuthBlock`, or a function that answers the hub's question, such as
-        `HmacCredentials(secret)`; without any the passport's are taken.
+        Without a passport its own name is taken; a name alone is a passport too. `handler` handles its mail from the
+        first delivery on; without one `attach_plugin` says whether the default handler does, or nothing. `concurrency`
+        is how many turns it may have in hand at once, never two of one session. `view` is the view through which it
+        sees its sessions. `credentials` prove who it is: an `AuthBlock`, or a function that answers the hub's question,
+        such as `HmacCredentials(secret)`; without any the passport's are taken.
 
         If cancelled: not registered, or unregistered again at once; an identity that was taken up is kept.
         """
@@ -225,7 +225,7 @@ class HubClient(DirectoryCalls):
 
     async def register_human(
         self,
-        passport: Passport,
+        passport: Passport | Mapping[str, Any] | str,
         resume: Resume | None = None,
         *,
         rule: Rule | None = None,

@@ -25,13 +25,15 @@ from ...transports.frames import NotifyFrame
 from ..sessions.identity import Passport, Resume
 from ..sessions.metadata import SessionMetadata
 from ..sessions.operations import SetWindow
+from ..sessions.rule import Rule
 from .agent_client import AgentClient
 from .calling import as_handler
 from .correlation import again
-from .session import Session
+from .session import Session, Who
 from .waiting import Predicate, check_predicate, matches
 
-Callback = Callable[[Envelope], Awaitable[None]]
+Callback = Callable[[Envelope], Awaitable[None] | None]
+Handler = Callable[[Envelope], Awaitable[None]]
 
 
 def is_for_people(envelope: Envelope) -> bool:
@@ -49,7 +51,7 @@ class Person(AgentClient):
     def __init__(self, *args: Any, auto_ack_invites: bool = True, **options: Any) -> None:
         super().__init__(*args, **options)
         self.auto_ack_invites = auto_ack_invites
-        self.callbacks: tuple[Callback, ...] = ()
+        self.callbacks: tuple[Handler, ...] = ()
         self.mail: dict[tuple[str, int], NotifyFrame] = {}
         self.arrived = trio.lowlevel.ParkingLot()
         self.fault: AgorioError | None = None
@@ -92,7 +94,7 @@ class Person(AgentClient):
                 return frame.envelope
         return None
 
-    def set_callbacks(self, callbacks: tuple[Callback, ...]) -> None:
+    def set_callbacks(self, callbacks: tuple[Handler, ...]) -> None:
         """Change who is called; the first callback gets what lies here unread, the last one leaves what it has not."""
         had_callbacks = bool(self.callbacks)
         self.callbacks = callbacks
@@ -185,6 +187,11 @@ class HumanClient:
         return self.client.resume
 
     @property
+    def rule(self) -> Rule:
+        """As stored at registration."""
+        return self.client.rule
+
+    @property
     def unread(self) -> int:
         """Messages that have arrived here and were not read."""
         return len(self.client.mail)
@@ -224,13 +231,26 @@ class HumanClient:
         return Messages(self)
 
     def on_message(self, callback: Callback) -> Callable[[], None]:
-        """Have `await callback(envelope)` called with each message, one at a time; returns how to stop.
+        """Have `callback(envelope)`, async or not, called with each message, one at a time; returns how to stop.
 
         A message is read when every callback has returned; where one raises, it comes again.
         """
-        as_handler(callback)
-        self.client.set_callbacks((*self.client.callbacks, callback))
-        return lambda: self.client.set_callbacks(tuple(one for one in self.client.callbacks if one is not callback))
+        handler = as_handler(callback)
+        self.client.set_callbacks((*self.client.callbacks, handler))
+        return lambda: self.client.set_callbacks(tuple(one for one in self.client.callbacks if one is not handler))
+
+    def on_envelope(self, callback: Callback | None) -> None:
+        """`AgentClient.on_envelope`: this callback in place of all others; None takes them away, and mail is pulled."""
+        self.client.set_callbacks(() if callback is None else (as_handler(callback),))
+
+    async def wait_for_session_event(
+        self,
+        session_id: str,
+        predicate: Predicate | None = None,
+        timeout: float | None = 300.0,  # noqa: ASYNC109
+    ) -> Envelope:
+        """`AgentClient.wait_for_session_event`; what it returns is read. If cancelled: every event is still there."""
+        return await self.client.wait_for_session_event(session_id, predicate, timeout)
 
     next_envelope = next
     envelopes = messages
@@ -257,7 +277,7 @@ class HumanClient:
 
     # Speaking.
 
-    async def open(self, type: str = "conversation", target: str | Iterable[str] = (), **options: Any) -> Session:
+    async def open(self, type: str = "conversation", target: Who | Iterable[Who] = (), **options: Any) -> Session:
         """`AgentClient.open`. If cancelled: the hub stops opening it."""
         return await self.client.open(type, target, **options)
 
@@ -270,7 +290,7 @@ class HumanClient:
         session: Session | str,
         content: str,
         *,
-        audience: Iterable[str] | None = None,
+        audience: Who | Iterable[Who] | None = None,
         answers: Envelope | None = None,
     ) -> Envelope:
         """Say something in a session, given as a handle or an id; `answers` names the message that it answers.
@@ -281,10 +301,18 @@ class HumanClient:
         cause = None if answers is None else answers.envelope_id
         return await handle.send(content, audience=audience, causation_id=cause)
 
+    send = say
+
+    async def send_envelope(self, envelope: Envelope) -> Envelope:
+        """`AgentClient.send_envelope`. If cancelled: the envelope may have been accepted."""
+        return await self.client.send_envelope(envelope)
+
     async def close(self, session: Session | str, reason: str = "human_closed") -> SessionMetadata:
         """Close a session for everybody. If cancelled: it may have been closed."""
         session_id = session.session_id if isinstance(session, Session) else session
         return await self.client.close_session(session_id, reason)
+
+    close_session = close
 
     # The end.
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 
@@ -123,17 +123,45 @@ async def prove(connection: Connection, passport: Passport, credentials: Credent
     return await answer if inspect.isawaitable(answer) else answer
 
 
+def as_passport(given: Passport | Mapping[str, Any] | str, call: str) -> Passport:
+    """The passport for a name, for its fields as a mapping, or for itself; `InvalidInput` says what may be passed."""
+    if isinstance(given, Passport):
+        return given
+    if isinstance(given, str):
+        return Passport(name=given)
+    if not isinstance(given, Mapping):
+        raise InvalidInput(
+            f"passport={given!r:.80} is a {type(given).__name__}; write `{call}`, or pass a name", field="passport"
+        )
+    fields = dict(given)
+    if isinstance(fields.get("auth"), Mapping):
+        fields["auth"] = _made(AuthBlock, fields["auth"], "passport.auth")
+    return cast("Passport", _made(Passport, fields, "passport"))
+
+
+def _made(cls: type[Any], fields: Mapping[str, Any], path: str) -> Any:
+    known = [field.name for field in attrs.fields(cls)]
+    unknown = [str(name) for name in fields if name not in known]
+    if unknown:
+        raise InvalidInput(f"{path} has no field {', '.join(unknown)}; there are: {', '.join(known)}", field=path)
+    try:
+        return cls(**fields)
+    except TypeError as exc:
+        raise InvalidInput(f"{path} is incomplete or of the wrong type: {exc}", field=path) from exc
+
+
 def prepare(
     hub_client: HubClient,
     agent: Any,
-    passport: Passport | None,
+    given: Passport | Mapping[str, Any] | str | None,
     attach_plugin: bool,
     concurrency: int,
     handler: Handler | None,
     view: ViewPolicy | str | None,
 ) -> Registration:
     """Check what was passed to `register`, before anything is asked of the hub."""
-    passport = passport if passport is not None else Passport(name=agent_name(agent))
+    given = given if given is not None else Passport(name=agent_name(agent))
+    passport = as_passport(given, "await hc.register(agent, Passport(name='...'))")
     if passport.kind == "human":
         raise InvalidInput("a human is registered with `await hc.register_human(passport)`", field="kind")
     if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
@@ -144,8 +172,10 @@ def prepare(
     return Registration(hub_client, passport, agent, asker, handler, attach_plugin, concurrency, view)
 
 
-def prepare_person(hub_client: HubClient, passport: Passport, auto_ack_invites: bool) -> Registration:
+def prepare_person(
+    hub_client: HubClient, given: Passport | Mapping[str, Any] | str, auto_ack_invites: bool
+) -> Registration:
     """The same for a person, whatever kind the passport says."""
     make = partial(Person, auto_ack_invites=auto_ack_invites)
-    human = attrs.evolve(passport, kind="human")
+    human = attrs.evolve(as_passport(given, "await hc.register_human(Passport(name='...'))"), kind="human")
     return Registration(hub_client, human, None, None, None, False, 1, None, make, is_person=True)

@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from ..runtime.ref import Ref
 from ..sessions.operations import ActorAsk, ActorSend, ActorStoppedWait
 
 if TYPE_CHECKING:
     from .hub_client import HubClient
 
 
+@Ref.register
 class RemoteRef:
-    """The address of an agent by name. Messages and replies are JSON values; rules and rates of the asker hold.
+    """The address of an agent by name: a `Ref` that knows no more of the actor than its name.
+
+    Messages and replies are JSON values; rules and rates of the asker hold.
 
     `asker` is the registered agent in whose name it speaks.
     """

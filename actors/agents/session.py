@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from ...mailbox.envelope import Envelope
 from ...mailbox.errors import InvalidInput, NotFoundError, SessionClosedError
@@ -16,6 +16,27 @@ from .waiting import Predicate
 
 if TYPE_CHECKING:
     from .agent_client import AgentClient
+
+
+class Somebody(Protocol):
+    """Whoever has an id on the hub: an `AgentClient`, a `HumanClient`, a `Passport`."""
+
+    @property
+    def agent_id(self) -> str:
+        """The id."""
+
+
+Who: TypeAlias = str | Somebody
+
+
+class Truth(int):
+    """True or false, also where it is called: `session.is_terminal` and `session.is_terminal()` say the same."""
+
+    def __call__(self) -> bool:
+        return bool(self)
+
+    def __repr__(self) -> str:
+        return repr(bool(self))
 
 
 class Session:
@@ -36,15 +57,15 @@ class Session:
         return self.metadata.session_id
 
     @property
-    def is_terminal(self) -> bool:
-        """Whether the session had ended when the snapshot was taken."""
-        return self.metadata.is_terminal()
+    def is_terminal(self) -> Truth:
+        """Whether the session had ended when the snapshot was taken; may be called as well."""
+        return Truth(self.metadata.is_terminal())
 
     async def send(
         self,
-        content: str | Mapping[str, Any],
+        content: str | Mapping[str, Any] | None = None,
         *,
-        audience: Iterable[str] | None = None,
+        audience: Who | Iterable[Who] | None = None,
         event_type: str = EV_TEXT,
         event_data: Mapping[str, Any] | None = None,
         causation_id: str | None = None,
@@ -54,13 +75,16 @@ class Session:
         task_id: str | None = None,
         trace_id: str | None = None,
     ) -> Envelope:
-        """Say something: a text, or a payload as a dict. `audience` takes names or ids; without one all are addressed.
+        """Say something: a text, or a payload as a dict, `event_data` added to it.
+
+        `audience` takes one or several names, ids or clients; without one all are addressed.
 
         If cancelled: it may have been accepted; send it again with the same `idempotency_key`.
         """
-        payload = {"text": content} if isinstance(content, str) else dict(content)
-        if event_data:
-            payload.update(event_data)
+        if content is None and event_data is None:
+            raise InvalidInput("there is nothing to send: pass a text, or event_data={...}", field="content")
+        payload = {"text": content} if isinstance(content, str) else dict(content or {})
+        payload.update(event_data or {})
         return await self.client.send_envelope(
             Envelope(
                 self.session_id,
@@ -81,7 +105,7 @@ class Session:
         self,
         text: str,
         *,
-        audience: Iterable[str] | None = None,
+        audience: Who | Iterable[Who] | None = None,
         timeout: float | None = 300.0,  # noqa: ASYNC109
     ) -> Envelope:
         """Send a text and wait for the next turn that answers it and is addressed to this agent.
@@ -147,11 +171,16 @@ class Session:
             self.session_id, after=after, limit=limit, as_agent=self.client.agent_id
         )
 
-    async def _resolve(self, audience: Iterable[str]) -> tuple[str, ...]:
-        if isinstance(audience, str):
-            raise InvalidInput(f"audience={audience!r} must be a list of names or ids; write [{audience!r}]")
+    async def _resolve(self, given: Who | Iterable[Who]) -> tuple[str, ...]:
+        audience = ids_of(given)
         names = await self.client.hub_client.names(self.metadata.participant_ids)
         return resolve_audience(audience, names)
+
+
+def ids_of(given: Who | Iterable[Who]) -> tuple[str, ...]:
+    """Names or ids for one or several of those who have one; what is neither comes back as it is, to be refused."""
+    several: Any = (given,) if isinstance(given, str) or hasattr(given, "agent_id") else given
+    return tuple(one if isinstance(one, str) else getattr(one, "agent_id", one) for one in several)
 
 
 def resolve_audience(audience: Iterable[str], names: Mapping[str, str]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABCMeta
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,11 @@ if TYPE_CHECKING:
 _NORMAL = Priority.NORMAL
 
 
-class Ref:
-    """An actor's address: small, hashable, safe to send around. Made by a supervisor, one per actor."""
+class Ref(metaclass=ABCMeta):  # noqa: B024  # nothing is abstract: addresses of another make are registered
+    """An actor's address: small, hashable, safe to send around. Made by a supervisor, one per actor.
+
+    `tell`, `send`, `ask` and `stopped` are what every address has; one of an actor elsewhere is registered as a `Ref`.
+    """
 
     __slots__ = ("_cell",)
 

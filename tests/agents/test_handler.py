@@ -64,6 +64,7 @@ async def test_a_consultation(autojump_clock: MockClock, net: Any) -> None:
         await session.wait()
     assert (await session.info()).close_reason == "consulting_complete"
     assert session.is_terminal
+    assert session.is_terminal() is True
     texts = [envelope.text for envelope in await session.history() if envelope.event_type == EV_TEXT]
     assert texts == ["why?", "WHY?"]
     with pytest.raises(SessionClosedError):
@@ -208,6 +209,18 @@ async def _ignore(envelope: Envelope) -> None:
     return None
 
 
+async def test_opening_with_clients(autojump_clock: MockClock, net: Any) -> None:
+    ann = await net.hc.register(quiet, Passport(name="ann"))
+    bob = await net.hc.register(quiet, Passport(name="bob"))
+    zoe = await net.hc.register_human(Passport(name="zoe"))
+    for target, members in [(bob, [bob]), ([bob, zoe], [bob, zoe]), (("bob", zoe.passport), [bob, zoe])]:
+        kind = "conversation" if len(members) == 1 else "discussion"
+        session = await ann.open(kind, target)
+        assert session.metadata.participant_ids == tuple(one.agent_id for one in (ann, *members))
+        assert not session.is_terminal
+        assert session.is_terminal() is False
+
+
 async def test_sending_to_some_by_name(autojump_clock: MockClock, net: Any) -> None:
     ann = await net.hc.register(quiet, Passport(name="ann"))
     bob = await net.hc.register(quiet, Passport(name="bob"), handler=_ignore)
@@ -218,8 +231,12 @@ async def test_sending_to_some_by_name(autojump_clock: MockClock, net: Any) -> N
     assert dict(sent.event_data) == {"text": "psst", "note": 1}
     with pytest.raises(NotFoundError, match="carl"):
         await session.send("x", audience=["zoe"])
-    with pytest.raises(InvalidInput, match=r"\['bob'\]"):
-        await session.send("x", audience="bob")
+    for one in ("bob", bob, bob.passport, [bob]):
+        assert (await session.send("x", audience=one, event_type="my.note")).audience == (bob.agent_id,)
+    bare = await session.send(event_type="my.note", event_data={"note": 2})
+    assert dict(bare.event_data) == {"note": 2}
+    with pytest.raises(InvalidInput, match="nothing to send"):
+        await session.send()
     with pytest.raises(InvalidInput, match="nobody"):
         await session.send("x", audience=[])
 
@@ -342,3 +359,15 @@ async def test_many_questions_at_once_are_no_loop(autojump_clock: MockClock, net
     await trio.sleep(60)
     answers = [envelope for envelope in await session.history() if envelope.text == "and you?"]
     assert len(answers) == 100
+
+
+async def test_an_error_that_tells_of_no_session_is_a_failed_turn(autojump_clock: MockClock, net: Any) -> None:
+    async def fail(text: str) -> str:
+        raise SessionClosedError("of something else")
+
+    ann = await net.hc.register(quiet, Passport(name="ann"))
+    await net.hc.register(fail, Passport(name="bob"))
+    session = await ann.open("conversation", "bob")
+    await session.send("hello")
+    await trio.sleep(60)
+    assert [dead.envelope.text for dead in net.hub.dead_letters()] == ["hello"]

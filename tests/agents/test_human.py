@@ -302,3 +302,22 @@ async def test_drop_oldest_spares_what_a_callback_has_in_hand(autojump_clock: Mo
     for number in range(3):
         await session.send(f"pulled {number}")
     assert [(await zoe.next()).text for _ in range(2)] == ["pulled 1", "pulled 2"]
+
+
+async def test_a_person_has_the_words_of_an_agent_client(autojump_clock: MockClock, net: Any) -> None:
+    zoe = await net.hc.register_human(Passport(name="zoe"), rule=KEEPS_TWO)
+    await net.hc.register(echo, Passport(name="bob"))
+    assert zoe.rule.inbox == KEEPS_TWO.inbox
+    session = await zoe.open("conversation", "bob")
+    await zoe.send(session.session_id, "hello")
+    heard = await zoe.wait_for_session_event(session.session_id, timeout=5)
+    assert (heard.text, zoe.unread) == ("you said 'hello'", 0)
+    seen: list[str] = []
+    zoe.on_envelope(lambda envelope: seen.append(envelope.text))
+    await zoe.send_envelope(Envelope(session.session_id, "", None, EV_TEXT, {"text": "again"}))
+    await trio.sleep(1)
+    assert seen == ["you said 'again'"]
+    zoe.on_envelope(None)
+    await zoe.send(session, "once more")
+    assert (await zoe.next(timeout=5)).text == "you said 'once more'"
+    assert (await zoe.close_session(session)).close_reason == "human_closed"

@@ -22,6 +22,7 @@ from agorio import (
     MemoryKnowledgeStore,
     NotFoundError,
     Passport,
+    Ref,
     Refuse,
     Resume,
     Rule,
@@ -180,6 +181,15 @@ async def test_a_lost_link_fails_the_asker_with_the_cause(autojump_clock: object
             await trio.testing.wait_all_tasks_blocked()
             hub._open_services().directory.entry("scholar").inbox.connection.close("cut")  # type: ignore[union-attr]
         assert len(caught) == 1
+
+
+async def test_an_address_of_an_agent_elsewhere_is_a_ref(autojump_clock: object) -> None:
+    async with Hub.open(MemoryKnowledgeStore()) as hub:
+        hc = HubClient(LocalLink(hub), hub=hub)
+        await hc.register(Scholar())
+        assert isinstance(hc.ref("scholar"), Ref)
+        assert isinstance(hub.ref("scholar"), Ref)
+        assert not isinstance("scholar", Ref)
 
 
 async def test_crashes_beyond_number_are_their_agents_own_affair(autojump_clock: object) -> None:

@@ -342,7 +342,50 @@ async def test_an_audit_record_is_in_the_commit_of_what_it_tells_of(open_network
         assert [commit for commit in commits if key in commit and "audit" in commit]
 
 
-async def test_following_with_a_callback_says_what_to_do_instead(open_network: Any) -> None:
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_a_callback_gets_every_record(open_network: Any, is_async: bool) -> None:
     async with open_network() as net:
-        with pytest.raises(InvalidInput, match=r"hub\.subscribe\(callback\)"):
-            net.hub.audit_log.subscribe(print)
+        told: list[str] = []
+
+        async def slowly(record: Any) -> None:
+            await trio.sleep(5)
+            told.append(record.name)
+
+        callback = slowly if is_async else lambda record: told.append(record.name)
+        await net.agent("before")
+        place = net.hub.audit_log.subscribe(callback, kind=AUDIT_KIND_AGENT_REGISTERED)
+        await busy(net, 3)
+        await trio.sleep(60)
+        assert told == ["agent-0", "agent-1", "agent-2"]
+        place.cancel()
+        place.unsubscribe()
+        await net.agent("after")
+        await trio.sleep(60)
+        assert len(told) == 3
+
+
+async def test_a_failing_callback_harms_nobody(open_network: Any) -> None:
+    async with open_network() as net:
+        told: list[str] = []
+
+        def fail(record: Any) -> None:
+            raise ValueError(record.name)
+
+        failing = net.hub.audit_log.subscribe(fail)
+        net.hub.audit_log.subscribe(lambda record: told.append(record.name), after=0)
+        await busy(net, 3)
+        await settle()
+        assert told == ["agent-0", "agent-1", "agent-2"]
+        assert failing.total_failed == 3
+        assert net.hub.health().status == "ok"
+        with pytest.raises(InvalidInput, match="callback"):
+            net.hub.audit_log.subscribe(3)
+
+
+async def test_the_tail_by_each_of_its_names(open_network: Any) -> None:
+    async with open_network() as net:
+        await busy(net, 5)
+        log = net.hub.audit_log
+        newest = await log.tail(2)
+        assert [record.name for record in newest] == ["agent-3", "agent-4"]
+        assert newest == await log.tail(n=2) == await log.tail(limit=2) == await log.tail(count=2)

@@ -396,3 +396,23 @@ async def test_a_refused_send_costs_no_token_and_a_limited_one_no_slot(open_netw
         assert net.pending("bob") == 0
         await trio.sleep(caught.value.retry_after)
         await session.send("three")
+
+
+async def test_drop_oldest_takes_unread_mail_back_and_a_letter_brings_it_again(open_network: OpenNetwork) -> None:
+    async with open_network() as net:
+        alice = await net.agent("alice")
+        zoe = await alice.hub_client.register_human("zoe", rule=capped(2, "drop_oldest"))
+        session = await alice.open("conversation", zoe)
+        for number in range(5):
+            await session.send(str(number))
+            await settle()
+        letters = net.hub.dead_letters(zoe.agent_id)
+        assert [(d.envelope.text, d.reason) for d in letters] == [(text, "drop_oldest") for text in "012"]
+        assert zoe.unread == 2
+        assert [(await zoe.next(timeout=5)).text for _ in range(2)] == ["3", "4"]
+        await settle()
+        await net.hub.redeliver(letters[0])
+        assert (await zoe.next(timeout=5)).text == "0"
+        await settle()
+        assert net.pending("zoe") == 0
+        await net.check()
