@@ -107,10 +107,10 @@ class Delivery:
         while after is not None and (page := await self._writer.store.read(stream_of(held.session_id), after, PAGE)):
             mail += [decode_envelope(record.body) for record in page]
             after = page[-1].sequence
-        if isinstance(held, Dormant):
-            self.release_unread(held)
+        unread = self._take_unread(held) if isinstance(held, Dormant) else Waiting()
         for envelope in mail:
             self._restore_one(held, inboxes, envelope, attempts)
+        self._free_slots(unread)  # last: a slot that is free in between goes to whoever waits for one
 
     def _inboxes(self, held: SessionCell | Dormant) -> dict[str, Inbox]:
         return {who: entry.inbox for who in held.participants if (entry := self._directory.get(who)) is not None}
@@ -130,14 +130,20 @@ class Delivery:
                 dormant.unread[agent_id] = (counted, uncounted)
 
     def release_unread(self, dormant: Dormant) -> None:
-        """Unread mail is about to be restored, or cannot be."""
-        if dormant.unread:
+        """Unread mail cannot be restored."""
+        self._free_slots(self._take_unread(dormant))
+
+    def _take_unread(self, dormant: Dormant) -> Waiting:
+        unread, dormant.unread = dormant.unread, Waiting()
+        if unread:
             dormant.log.expect_nothing()
-        for agent_id, (counted, uncounted) in dormant.unread.items():
+        return unread
+
+    def _free_slots(self, unread: Waiting) -> None:
+        for agent_id, (counted, uncounted) in unread.items():
             entry = self._directory.get(agent_id)
             if entry is not None:
                 entry.inbox.release_unread(counted, uncounted)
-        dormant.unread = {}
 
     def _restore_one(
         self, held: SessionCell | Dormant, inboxes: dict[str, Inbox], envelope: Envelope, attempts: Attempts

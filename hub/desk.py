@@ -146,7 +146,7 @@ class Desk:
                 self._enter_again(session_id, line)
             elif not line.out:
                 self._drop(session_id)
-                if line.free and not line.ended:
+                if line.is_watched:
                     self._lines[session_id] = Line(free=True)
         return delivery
 
@@ -197,7 +197,7 @@ class Desk:
             self._held.pop(session_id, None)
         if line.queued:
             self._enter_again(session_id, line)
-        elif not line.out and not line.free:
+        elif not line.out and not line.is_watched:
             del self._lines[session_id]
 
     def _requeue(self, line: Line, deliveries: list[Delivery]) -> None:
@@ -291,7 +291,7 @@ class Desk:
                 line.remove(oldest)
             if line.queued:
                 self._enter_again(session_id, line)
-            elif not line.out and not line.free:
+            elif not line.out and not line.is_watched:
                 del self._lines[session_id]
                 self._held.pop(session_id, None)
         return oldest
@@ -322,7 +322,7 @@ class Desk:
                 (taken if unwanted(delivery) else kept).append(delivery)
             if len(kept) < len(line.queued):
                 line.refill(kept)
-            if not kept and not line.out and not line.free:
+            if not kept and not line.out and not line.is_watched:
                 del self._lines[session_id]
                 self._held.pop(session_id, None)
         return taken

@@ -57,6 +57,11 @@ class Line:
     entry_priority: int = 0
     """That entry's priority."""
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether the line stays when it is empty: somebody waits for what may still come."""
+        return self.free and not self.ended
+
     def append(self, delivery: Delivery) -> None:
         """Queue a delivery."""
         if self.queued is _EMPTY:

@@ -178,7 +178,7 @@ class SessionTable:
     async def _wake(self, dormant: Dormant) -> None:
         session_id, cell, failure = dormant.session_id, None, None
         try:
-            cell = await self.load(await self._setup(session_id), dormant.log)
+            folded = await self.load(await self._setup(session_id), dormant.log)
             if dormant.unread:
                 await self.delivery.restore(dormant, dormant.mark.mail.attempts)
         except AgorioError as error:
@@ -186,7 +186,7 @@ class SessionTable:
             if isinstance(error, QuarantinedError):
                 self.set_aside(dormant, error)
         else:
-            self._cells[session_id] = cell
+            self._cells[session_id] = cell = folded
             self._dormant.pop(session_id, None)
             self.on_taken_up(cell)
         waiting, dormant.waiting = dormant.waiting, []

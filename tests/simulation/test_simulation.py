@@ -26,7 +26,7 @@ CHUNK = 25
 CHUNKS = 12
 SHORT = Limits(steps=20)
 # The seeds of the table in docs/simulation.md: each of them has found a bug.
-FOUND = (9, 21, 24, 103, 117, 184, 186, 194, 1044, 1054, 1076, 1180, 1247, 20097)
+FOUND = (9, 21, 24, 103, 117, 184, 186, 194, 1044, 1054, 1076, 1180, 1247, 20097, 50238, 50341)
 FOUND_SHORT = (40201,)
 
 

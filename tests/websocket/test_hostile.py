@@ -303,6 +303,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "set_rule": {"rule": {}},
     "names_for": {"agent_ids": []},
     "actor_call": {"message": 1},
+    "withdraw": {"sequence": 1},
     "actor_ask": {"name": "alice", "message": 1},
     "actor_send": {"name": "alice", "message": 1},
     "identity_lost": {"code": "superseded", "message": "x"},
