@@ -197,7 +197,14 @@ class Desk:
             self._held.pop(session_id, None)
         if line.queued:
             self._enter_again(session_id, line)
-        elif not line.out and not line.is_watched:
+        elif not line.out:
+            self._emptied(session_id, line)
+
+    def _emptied(self, session_id: str, line: Line) -> None:
+        """Nothing of a session is left: nothing is held back either, and only a line that is watched stays."""
+        line.held_until = 0.0
+        self._held.pop(session_id, None)
+        if not line.is_watched:
             del self._lines[session_id]
 
     def _requeue(self, line: Line, deliveries: list[Delivery]) -> None:
@@ -291,9 +298,8 @@ class Desk:
                 line.remove(oldest)
             if line.queued:
                 self._enter_again(session_id, line)
-            elif not line.out and not line.is_watched:
-                del self._lines[session_id]
-                self._held.pop(session_id, None)
+            elif not line.out:
+                self._emptied(session_id, line)
         return oldest
 
     def _droppable(self) -> Iterator[Delivery]:
@@ -322,9 +328,10 @@ class Desk:
                 (taken if unwanted(delivery) else kept).append(delivery)
             if len(kept) < len(line.queued):
                 line.refill(kept)
-            if not kept and not line.out and not line.is_watched:
-                del self._lines[session_id]
-                self._held.pop(session_id, None)
+                if kept:
+                    self._enter_again(session_id, line)  # what stood behind may need no room
+            if not kept and not line.out:
+                self._emptied(session_id, line)
         return taken
 
     def take_all(self) -> list[Delivery]:

@@ -348,6 +348,7 @@ class Inbox:
                 self.mailbox.release()
             self._dead(self.agent_id, delivery.envelope, "ttl_seconds", delivery.attempt)
             self._settled(self.agent_id, delivery.envelope)
+        self.pump()
 
     def withdraw(self) -> None:
         """Give up what waits here and what the rules do not allow any more."""
@@ -356,6 +357,7 @@ class Inbox:
             reason = self.refuses(delivery.envelope) or "access"
             self._dead(self.agent_id, delivery.envelope, reason, delivery.attempt)
             self._settled(self.agent_id, delivery.envelope)
+        self.pump()
 
     def empty(self, reason: str) -> None:
         """Dead-letter everything: the agent was unregistered."""

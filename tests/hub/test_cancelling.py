@@ -89,6 +89,8 @@ async def closing(client: HubClient, call: Call) -> None:
             await client.close()
 
 
+RULE = Rule(limits=LimitsBlock(max_concurrent_sessions=50))
+
 CALLS: dict[str, Callable[[Scene], Call]] = {
     "Hub.get_session": lambda s: partial(s.net.hub.get_session, s.session.session_id),
     "Hub.get_resume": lambda s: partial(s.net.hub.get_resume, s.alice.agent_id),
@@ -135,6 +137,12 @@ CALLS: dict[str, Callable[[Scene], Call]] = {
     "HubClient.get_skill": lambda s: partial(s.hc.get_skill, s.name("bob")),
     "HubClient.list_agents": lambda s: s.hc.list_agents,
     "HubClient.names": lambda s: partial(s.hc.names, [s.bob.agent_id]),
+    "HubClient.set_resume": lambda s: partial(s.hc.set_resume, s.alice, Resume(["y"])),
+    "HubClient.set_skill": lambda s: partial(s.hc.set_skill, s.alice, "# y"),
+    "HubClient.set_rule": lambda s: partial(s.hc.set_rule, s.alice, RULE),
+    "HubClient.close_session": lambda s: partial(s.hc.close_session, s.session.session_id, agent=s.alice),
+    "HubClient.get_task": lambda s: partial(s.hc.get_task, "none", agent=s.alice),
+    "HubClient.list_tasks": lambda s: partial(s.hc.list_tasks, agent=s.alice),
     "HubClient.get_session": lambda s: partial(s.hc.get_session, s.session.session_id),
     "HubClient.session_setup": lambda s: partial(s.hc.session_setup, s.session.session_id),
     "HubClient.list_sessions": lambda s: s.hc.list_sessions,
@@ -152,7 +160,7 @@ CALLS: dict[str, Callable[[Scene], Call]] = {
     "AgentClient.set_resume": lambda s: partial(s.alice.set_resume, Resume(["x"])),
     "AgentClient.add_example": lambda s: partial(s.alice.add_example, ResumeExample("x")),
     "AgentClient.set_skill": lambda s: partial(s.alice.set_skill, "# x"),
-    "AgentClient.set_rule": lambda s: partial(s.alice.set_rule, Rule(limits=LimitsBlock(max_concurrent_sessions=50))),
+    "AgentClient.set_rule": lambda s: partial(s.alice.set_rule, RULE),
     "AgentClient.report_usage": lambda s: partial(s.alice.report_usage, {"cost": 1}),
     "AgentClient.unregister": lambda s: s.carol.unregister,
     "AgentClient.disconnect": lambda s: s.carol.disconnect,
@@ -178,6 +186,7 @@ ELSEWHERE = {
     "Hub.serve": "below",
     "AuditLog.open": "part of opening a hub",
     "AuditLog.close": "part of closing a hub",
+    "AuditLog.next_page": "what its subscriptions wait in, with their tests",
     "AgentClient.handle": "called by its turns, with the tests of turns",
     "AgentClient.answer_invite": "called by its turns, with the tests of turns",
 }

@@ -43,7 +43,7 @@ class Line:
 
     def forget_hold(self) -> None:
         """A line that something was taken from and that is empty now holds nothing back any more."""
-        if not self.queued and not self.out and not self.is_free:
+        if not self.queued and not self.out:
             self.held_until = 0.0
 
 
