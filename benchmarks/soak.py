@@ -133,7 +133,8 @@ class Soak:
 
     def slack(self, name: str) -> int:
         """How many more objects of a type there may be; each connection still has the frame that it read last."""
-        return SLACK + (self.plan.agents if name.startswith("agorio.transports.frames.") else 0)
+        read = ("agorio.transports.frames.", "agorio.actors.sessions.operations")
+        return SLACK + (self.plan.agents if name.startswith(read) else 0)
 
     def compare(self, before: dict[str, Any], after: dict[str, Any]) -> None:
         """What the hub holds after the traffic is what it held before it."""

@@ -184,7 +184,7 @@ class Scene:
         with trio.fail_after(PATIENCE):
             assert (await self.session.ask("still there?")).text == "STILL THERE?"
         assert not self.errors.lines
-        assert not self.crashes
+        assert self.crashes == []
 
     async def is_quiet(self) -> None:
         """Nothing is left of the attackers."""
@@ -200,7 +200,7 @@ def living(*classes: type) -> Counter[str]:
 
 
 async def shout(message: str) -> str:
-    return message.upper()
+    return str(message).upper()  # anybody may put anything to an agent
 
 
 # The honest agents prove who they are, so that nobody else can: anybody may be eve.
