@@ -166,8 +166,7 @@ def prepare(
         raise InvalidInput("a human is registered with `await hc.register_human(passport)`", field="kind")
     if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
         raise InvalidInput(f"concurrency={concurrency!r} must be a whole number of at least 1", field="concurrency")
-    if handler is not None:
-        as_handler(handler)
+    handler = None if handler is None else as_handler(handler)
     asker = make_asker(agent) if agent is not None else None
     return Registration(hub_client, passport, agent, asker, handler, attach_plugin, concurrency, view)
 
